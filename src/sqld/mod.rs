@@ -1,0 +1,1 @@
+//! The stand-in database: TDS in front of SQLite.
