@@ -1,0 +1,128 @@
+//! After a fault another life of the server answers; in a control trial the same one.
+//!
+//! A life is pod uid, container id and the server's start time. Witnesses that contradict each other fail the law: a new container whose server
+//! has the old start time is not the server that was started. If nothing at all has changed, nobody can tell whether the fault failed to
+//! happen or the law was broken: unproven.
+
+use super::Finding;
+use crate::{
+    event::{Answer, PodFacts, Side, Snapshot},
+    measure::TrialHistory,
+};
+
+pub(super) fn incarnation(trial: &TrialHistory) -> Finding {
+    let (Some(before), Some(after)) = (trial.snapshots.get(&Side::Before), trial.snapshots.get(&Side::After)) else {
+        return Finding::unproven("the server was not looked at both before and after the fault");
+    };
+    let (Answer::Known(pod), Answer::Known(new_pod)) = (&before.pod, &after.pod) else {
+        return Finding::unproven("the cluster did not tell the pod both before and after the fault");
+    };
+    let container_changed = pod.uid != new_pod.uid || pod.container_id != new_pod.container_id;
+    let start_changed = match (&before.server_start, &after.server_start) {
+        (Answer::Known(before), Answer::Known(after)) => Some(before != after),
+        _ => None,
+    };
+    if trial.plan.scenario.faults.is_empty() {
+        return same(container_changed, start_changed, before, after);
+    }
+    match (container_changed, start_changed) {
+        (true, Some(true)) => Finding::passed(format!("{}, and the server's start time is another", changed(pod, new_pod))),
+        (true, None) => Finding::passed(format!("{}; the server does not tell its start time", changed(pod, new_pod))),
+        (false, Some(true)) => Finding::passed("the server's start time is another, in the same container"),
+        (true, Some(false)) => Finding::failed(format!(
+            "{}, but the server that answers started when the old one did: another server answers, or the old one still does",
+            changed(pod, new_pod)
+        )),
+        (false, Some(false) | None) => Finding::unproven("the same server answers as before the fault"),
+    }
+}
+
+fn changed(pod: &PodFacts, new_pod: &PodFacts) -> String {
+    if pod.uid == new_pod.uid { format!("a new container in pod `{}`", pod.name) } else { format!("a new pod `{}`", new_pod.name) }
+}
+
+/// The control trial.
+fn same(container_changed: bool, start_changed: Option<bool>, before: &Snapshot, after: &Snapshot) -> Finding {
+    if container_changed || start_changed == Some(true) {
+        Finding::failed(format!(
+            "the server was restarted although nothing was broken: started {} before, {} after",
+            text(&before.server_start),
+            text(&after.server_start)
+        ))
+    } else {
+        Finding::passed("the same server before and after, as nothing was broken")
+    }
+}
+
+fn text(answer: &Answer<String>) -> &str {
+    answer.known().map_or("unknown", String::as_str)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::makers::*, *};
+    use crate::result::Verdict;
+
+    fn after(change: impl FnOnce(&mut Snapshot)) -> Verdict {
+        let mut trial = clean();
+        change(trial.snapshots.get_mut(&Side::After).unwrap());
+        incarnation(&trial).verdict
+    }
+
+    fn old_pod(snapshot: &mut Snapshot) {
+        snapshot.pod = clean().snapshots[&Side::Before].pod.clone();
+    }
+
+    fn old_start(snapshot: &mut Snapshot) {
+        snapshot.server_start = clean().snapshots[&Side::Before].server_start.clone();
+    }
+
+    #[test]
+    fn a_new_pod_with_a_new_server_passes() {
+        assert_eq!(incarnation(&clean()).verdict, Verdict::Passed);
+    }
+
+    #[test]
+    fn a_new_pod_with_the_old_server_fails() {
+        assert_eq!(after(old_start), Verdict::Failed);
+    }
+
+    #[test]
+    fn a_new_server_in_the_old_container_passes() {
+        assert_eq!(after(old_pod), Verdict::Passed);
+    }
+
+    #[test]
+    fn a_server_without_a_start_time_rests_on_pod_and_container() {
+        let untold = |snapshot: &mut Snapshot| snapshot.server_start = Answer::Unavailable("error 300".into());
+        assert_eq!(after(untold), Verdict::Passed);
+        assert_eq!(
+            after(|snapshot| {
+                untold(snapshot);
+                old_pod(snapshot);
+            }),
+            Verdict::Unproven
+        );
+    }
+
+    #[test]
+    fn nothing_new_at_all_is_unproven() {
+        assert_eq!(
+            after(|snapshot| {
+                old_pod(snapshot);
+                old_start(snapshot);
+            }),
+            Verdict::Unproven
+        );
+    }
+
+    #[test]
+    fn a_control_trial_demands_the_same_server() {
+        let mut trial = clean();
+        trial.plan.scenario.faults.clear();
+        assert_eq!(incarnation(&trial).verdict, Verdict::Failed);
+        let before = trial.snapshots[&Side::Before].clone();
+        trial.snapshots.insert(Side::After, before);
+        assert_eq!(incarnation(&trial).verdict, Verdict::Passed);
+    }
+}

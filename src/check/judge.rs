@@ -1,0 +1,283 @@
+//! From the history of a run to its result.
+
+use std::time::Duration;
+
+use super::{Law, evidence, in_all_and_any, no_lost_row, no_phantom_row, recovery, tables};
+use crate::{
+    event::{Attempt, Outcome, RunEnd, Side, Stream, TrialEnd},
+    measure::{History, TrialHistory, outages},
+    result::{
+        AttemptRow, FaultResult, LawResult, Platform, ProbeCounts, RESULT_SCHEMA, RowCounts, RunResult, RunState, TrialResult, UndoResult,
+        Verdict, exit_code,
+    },
+    scenario::FaultSpec,
+};
+
+/// Judges a run, as far as its record goes.
+#[must_use]
+pub fn judge(history: &History) -> RunResult {
+    let state = match history.end {
+        None => RunState::Unfinished,
+        Some(RunEnd::Interrupted) => RunState::Interrupted,
+        Some(RunEnd::Completed) => RunState::Finished,
+    };
+    let trials: Vec<TrialResult> = history.trials.iter().map(|trial| judge_trial(trial, history, state)).collect();
+    let plan = history.plan.as_ref();
+    let platform = history
+        .platform
+        .clone()
+        .or_else(|| plan.map(|plan| plan.platform.clone()))
+        .unwrap_or_else(|| Platform { name: "unknown".to_owned(), kubernetes: None, speed: None, defect: None });
+    RunResult {
+        schema: RESULT_SCHEMA,
+        comeback: plan.map_or_else(String::new, |plan| plan.comeback.clone()),
+        run: plan.map_or_else(String::new, |plan| plan.run.clone()),
+        state,
+        exit_code: exit_code(state, &trials, &history.errors, &history.left_in_place),
+        started: history.started.unwrap_or_default(),
+        duration: history.last.offset(),
+        seed: plan.map_or(0, |plan| plan.seed),
+        platform,
+        engine: history.engine.clone(),
+        warnings: history.warnings.clone(),
+        errors: history.errors.clone(),
+        left_in_place: history.left_in_place.clone(),
+        trials,
+    }
+}
+
+fn judge_trial(trial: &TrialHistory, history: &History, state: RunState) -> TrialResult {
+    let scenario = &trial.plan.scenario;
+    let probes = probe_counts(&trial.attempts);
+    let proof = evidence::proof(trial);
+    let laws: Vec<LawResult> = Law::ALL.into_iter().map(|law| law.result(trial)).collect();
+    let Reasoned { verdict, reason } = verdict(trial, history, state, &laws, &proof, &probes);
+    let (outage, further_outages) = measured_outages(trial);
+    let recovery = recovery::measured(trial);
+    TrialResult {
+        scenario: scenario.name.clone(),
+        trial: trial.plan.number,
+        verdict,
+        reason,
+        started: trial.started.map(|(at, _)| at),
+        duration: trial.started.map(|(_, from)| trial.end.map_or(history.last, |(_, to)| to).since(from)),
+        faults: fault_results(trial),
+        outage,
+        further_outages,
+        recovery: recovery.as_ref().map(|recovery| recovery.length),
+        recovery_limit: trial.plan.settings.recovery_within,
+        unstable: recovery.and_then(|recovery| recovery.unstable),
+        probes,
+        rows: row_counts(trial),
+        evidence: proof.evidence,
+        laws,
+        undo: trial
+            .undone
+            .iter()
+            .map(|undone| UndoResult { what: undone.what.clone(), done: undone.error.is_none(), error: undone.error.clone() })
+            .collect(),
+        blind_spots: blind_spots(trial),
+        attempts: trial.attempts.iter().map(attempt_row).collect(),
+    }
+}
+
+struct Reasoned {
+    verdict: Verdict,
+    reason: String,
+}
+
+/// The verdict of a trial, the gravest reason first: a broken law is never hidden by an environment that failed elsewhere.
+fn verdict(
+    trial: &TrialHistory,
+    history: &History,
+    state: RunState,
+    laws: &[LawResult],
+    proof: &evidence::Proof,
+    probes: &ProbeCounts,
+) -> Reasoned {
+    let say = |verdict, reason: String| Reasoned { verdict, reason };
+    let cut_short = match (trial.started, trial.end, state) {
+        (None, _, RunState::Interrupted) => Some(say(Verdict::Interrupted, "the run was interrupted before this trial began".to_owned())),
+        (None, _, _) => {
+            let why = history.errors.first().map_or_else(|| "the run ended before this trial began".to_owned(), Clone::clone);
+            Some(say(Verdict::Error, format!("it never began: {why}")))
+        }
+        (Some(_), Some((TrialEnd::Interrupted, _)), _) => Some(say(Verdict::Interrupted, format!("interrupted at step `{}`", step(trial)))),
+        (Some(_), None, _) => {
+            Some(say(Verdict::Error, format!("the record breaks off at step `{}`: the run was killed, or goes on", step(trial))))
+        }
+        (Some(_), Some((TrialEnd::Completed, _)), _) => None,
+    };
+    if trial.started.is_none() {
+        return cut_short.expect("a trial that never began was cut short");
+    }
+
+    let control = trial.plan.scenario.faults.is_empty();
+    // A control trial that is not quiet says something of the place, not of the database.
+    let of_the_place = |law: &&LawResult| control && [Law::Recovery.name(), Law::Incarnation.name()].contains(&law.law.as_str());
+    // A harness that stalled cannot be believed about time; rows are rows all the same.
+    let stalled = probes.longest_stall > trial.plan.scenario.probe.timeout.0;
+    let believed = |law: &&LawResult| !(stalled && law.law == Law::Recovery.name());
+    if let Some(broken) = laws.iter().filter(|law| law.verdict == Verdict::Failed).filter(believed).find(|law| !of_the_place(law)) {
+        return say(Verdict::Failed, broken.detail.clone());
+    }
+    if let Some(cut_short) = cut_short {
+        return cut_short;
+    }
+    if let Some((spec, error)) = trial.plan.scenario.faults.iter().zip(&trial.faults).find_map(|(spec, fault)| Some((spec, fault.failed.as_ref()?))) {
+        return say(Verdict::Error, format!("`{}` could not be injected: {error}", spec.name()));
+    }
+    if let Some(error) = trial.errors.first() {
+        return say(Verdict::Error, error.clone());
+    }
+    if let Some(undone) = trial.undone.iter().find(|undone| undone.error.is_some()) {
+        return say(Verdict::Error, format!("could not {}: {}", undone.what, undone.error.as_deref().unwrap_or_default()));
+    }
+    if stalled {
+        return say(
+            Verdict::Error,
+            format!("the harness itself stalled for {}: nothing that it measured holds", recovery::text(probes.longest_stall)),
+        );
+    }
+    if let Some(broken) = laws.iter().find(|law| law.verdict == Verdict::Failed) {
+        return say(Verdict::Error, broken.detail.clone());
+    }
+    if let Some(uncalled) = trial.plan.scenario.faults.iter().zip(&trial.faults).find(|(_, fault)| fault.called.is_none()) {
+        return say(Verdict::Unproven, format!("`{}` was never injected", uncalled.0.name()));
+    }
+    if let Some(missing) = proof.missing.first() {
+        return say(Verdict::Unproven, missing.clone());
+    }
+    if let Some(unproven) = laws.iter().find(|law| law.verdict == Verdict::Unproven) {
+        return say(Verdict::Unproven, format!("{}: {}", unproven.law, unproven.detail));
+    }
+    say(Verdict::Passed, passed_reason(trial, laws))
+}
+
+fn step(trial: &TrialHistory) -> String {
+    trial.step.map_or_else(|| "start".to_owned(), |step| step.to_string())
+}
+
+fn passed_reason(trial: &TrialHistory, laws: &[LawResult]) -> String {
+    let detail = |law: Law| laws.iter().find(|result| result.law == law.name()).map_or("", |result| result.detail.as_str());
+    let rows = detail(Law::NoLostRow);
+    if trial.plan.scenario.faults.is_empty() {
+        format!("{}; {rows}", detail(Law::Recovery))
+    } else {
+        format!("{}; {}; {rows}", detail(Law::Recovery), detail(Law::Incarnation))
+    }
+}
+
+fn fault_results(trial: &TrialHistory) -> Vec<FaultResult> {
+    trial
+        .plan
+        .scenario
+        .faults
+        .iter()
+        .zip(&trial.faults)
+        .map(|(spec, fault)| FaultResult {
+            fault: spec.name().to_owned(),
+            victim: fault.victim.as_ref().map(|victim| victim.what.clone()),
+            mechanism: fault.victim.as_ref().map(|victim| victim.mechanism.clone()),
+            error: fault.failed.clone(),
+        })
+        .collect()
+}
+
+/// The longest outage that ended after the first fault's call (or never did), and the others of the trial.
+fn measured_outages(trial: &TrialHistory) -> (Option<crate::result::Bounded>, Vec<crate::result::Bounded>) {
+    let mut all = outages(&trial.attempts);
+    let of_a_fault = |to: Option<crate::event::Moment>| trial.first_call().is_some_and(|call| to.is_none_or(|to| to > call));
+    let longest = all
+        .iter()
+        .enumerate()
+        .filter(|(_, outage)| of_a_fault(outage.to))
+        // One without an end is longer than any other.
+        .max_by_key(|(_, outage)| (outage.length.hi.is_none(), outage.length.at))
+        .map(|(index, _)| index);
+    let headline = longest.map(|index| all.remove(index).length);
+    (headline, all.into_iter().map(|outage| outage.length).collect())
+}
+
+fn probe_counts(attempts: &[Attempt]) -> ProbeCounts {
+    let mut counts = ProbeCounts::default();
+    for attempt in attempts {
+        match (attempt.stream, &attempt.run) {
+            (Stream::WriteNew, run) => {
+                counts.due += 1;
+                match run.as_ref().map(|run| run.outcome) {
+                    Some(Outcome::Acknowledged) => counts.acknowledged += 1,
+                    Some(Outcome::Refused | Outcome::InDoubt) => counts.failed += 1,
+                    None => counts.dropped += 1,
+                }
+            }
+            (Stream::Control, Some(run)) => counts.longest_stall = counts.longest_stall.max(run.ended.since(attempt.scheduled)),
+            // As many echoes in flight as there may be: none of them came back for that long.
+            (Stream::Control, None) => counts.longest_stall = counts.longest_stall.max(Duration::from_secs(1)),
+        }
+    }
+    counts
+}
+
+fn row_counts(trial: &TrialHistory) -> RowCounts {
+    let mut counts = RowCounts {
+        before: tables(trial, Side::Before).ok().map(|reads| reads.iter().map(|read| read.rows).max().unwrap_or(0)),
+        acknowledged: trial.ledger.count(Outcome::Acknowledged),
+        refused: trial.ledger.count(Outcome::Refused),
+        in_doubt: trial.ledger.count(Outcome::InDoubt),
+        ..RowCounts::default()
+    };
+    if let Ok(reads) = tables(trial, Side::After) {
+        let present = trial.ledger.writers.iter().map(|(writer, ledger)| {
+            let (_, any) = in_all_and_any(reads, *writer);
+            any.intersection(&ledger.in_doubt).len()
+        });
+        counts.in_doubt_present = Some(present.sum());
+        counts.lost = Some(no_lost_row::lost(trial, reads).count);
+        counts.phantom = Some(no_phantom_row::phantom(trial, reads).count);
+        counts.duplicate = Some(reads.iter().map(|read| read.duplicate.count).sum());
+        counts.corrupt = Some(reads.iter().map(|read| read.corrupt.count).sum());
+    }
+    counts
+}
+
+/// What the faults of this trial could not have shown, whatever the verdict.
+fn blind_spots(trial: &TrialHistory) -> Vec<String> {
+    if trial.first_call().is_none() {
+        return Vec::new();
+    }
+    let mut spots = Vec::new();
+    // Exhaustive, so that a new fault must say what it cannot show.
+    let keeps_page_cache = trial.plan.scenario.faults.iter().all(|fault| match fault {
+        FaultSpec::KillProcess(_) | FaultSpec::DeletePod(_) | FaultSpec::DrainNode(_) => true,
+    });
+    if keeps_page_cache {
+        spots.push(
+            "The node's kernel stayed up and kept its page cache, so this says nothing about power loss or about a flush to the disk that is missing"
+                .to_owned(),
+        );
+    }
+    let acknowledged = trial.ledger.count(Outcome::Acknowledged);
+    if acknowledged > 0 {
+        spots.push(format!(
+            "With none lost of {acknowledged} acknowledged rows, a chance of loss below 3 in {acknowledged} for each cannot be ruled out (95 %, rule of three)"
+        ));
+    }
+    spots
+}
+
+fn attempt_row(attempt: &Attempt) -> AttemptRow {
+    let run = attempt.run.as_ref();
+    let error = run.and_then(|run| run.error.as_ref());
+    AttemptRow {
+        stream: attempt.stream.as_str(),
+        attempt: attempt.number,
+        scheduled: attempt.scheduled.offset(),
+        started: run.map(|run| run.started.offset()),
+        ended: run.map(|run| run.ended.offset()),
+        outcome: run.map_or("dropped", |run| run.outcome.as_str()),
+        stage: error.map(|error| error.stage.as_str().to_owned()),
+        code: error.and_then(|error| error.code),
+        error: error.map(|error| error.text.clone()),
+    }
+}

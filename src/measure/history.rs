@@ -1,0 +1,214 @@
+//! The events of a run, folded.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, Utc};
+
+use crate::{
+    event::{
+        Attempt, Event, EventKind, Moment, PlannedTrial, ReadBack, RunEnd, RunStarted, Side, Sighting, Snapshot, Step, TableRead, TrialEnd,
+        Undone, Victim,
+    },
+    result::{Engine, Platform},
+    workload::Ledger,
+};
+
+/// The record of a run, trial by trial.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    /// What was going to be done.
+    pub plan: Option<RunStarted>,
+    /// When the run began.
+    pub started: Option<DateTime<Utc>>,
+    /// When the last event was recorded.
+    pub last: Moment,
+    /// The cluster, as it described itself.
+    pub platform: Option<Platform>,
+    /// The database, as it described itself.
+    pub engine: Option<Engine>,
+    /// What a reader must know.
+    pub warnings: Vec<String>,
+    /// What went wrong outside any trial.
+    pub errors: Vec<String>,
+    /// What is still in place.
+    pub left_in_place: Vec<String>,
+    /// The trials, as planned; trial 1 first.
+    pub trials: Vec<TrialHistory>,
+    /// How the run ended; `None`: its record has no end.
+    pub end: Option<RunEnd>,
+}
+
+/// The record of a trial.
+#[derive(Clone, Debug)]
+pub struct TrialHistory {
+    /// What was going to be done.
+    pub plan: PlannedTrial,
+    /// When it began, on both clocks; `None`: it never did.
+    pub started: Option<(DateTime<Utc>, Moment)>,
+    /// How it ended, and when; `None`: it goes on, or the record breaks off.
+    pub end: Option<(TrialEnd, Moment)>,
+    /// The last step that it reached.
+    pub step: Option<Step>,
+    /// The snapshots of cluster and server.
+    pub snapshots: BTreeMap<Side, Snapshot>,
+    /// What the client knows of each write.
+    pub ledger: Ledger,
+    /// The tables, as read.
+    pub reads: BTreeMap<Side, Vec<TableRead>>,
+    /// Why they could not be read.
+    pub read_errors: BTreeMap<Side, String>,
+    /// Every attempt of the probe streams, in the order in which they were reported.
+    pub attempts: Vec<Attempt>,
+    /// The faults, as many as the scenario has.
+    pub faults: Vec<FaultHistory>,
+    /// Rows that were looked up on another connection.
+    pub read_backs: Vec<ReadBack>,
+    /// What the watches told, and when it arrived.
+    pub sightings: Vec<(Moment, Sighting)>,
+    /// What was undone.
+    pub undone: Vec<Undone>,
+    /// What went wrong that is neither a fault of the scenario nor a law.
+    pub errors: Vec<String>,
+}
+
+/// The record of one fault.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FaultHistory {
+    /// What it was aimed at.
+    pub victim: Option<Victim>,
+    /// When its call was about to be sent.
+    pub called: Option<Moment>,
+    /// What the call reported.
+    pub reported: Option<String>,
+    /// When its effect was seen in the cluster, and what was seen.
+    pub confirmed: Option<(Moment, String)>,
+    /// Why it could not be injected.
+    pub failed: Option<String>,
+}
+
+impl TrialHistory {
+    fn new(plan: PlannedTrial) -> Self {
+        let faults = vec![FaultHistory::default(); plan.scenario.faults.len()];
+        Self {
+            plan,
+            started: None,
+            end: None,
+            step: None,
+            snapshots: BTreeMap::new(),
+            ledger: Ledger::default(),
+            reads: BTreeMap::new(),
+            read_errors: BTreeMap::new(),
+            attempts: Vec::new(),
+            faults,
+            read_backs: Vec::new(),
+            sightings: Vec::new(),
+            undone: Vec::new(),
+            errors: Vec::new(),
+        }
+    }
+
+    /// The last fault whose call was sent.
+    #[must_use]
+    pub fn last_fault(&self) -> Option<&FaultHistory> {
+        self.faults.iter().rev().find(|fault| fault.called.is_some())
+    }
+
+    /// When the first fault's call was sent.
+    #[must_use]
+    pub fn first_call(&self) -> Option<Moment> {
+        self.faults.iter().filter_map(|fault| fault.called).min()
+    }
+
+    /// The attempts of the headline stream whose rows were found on another connection.
+    #[must_use]
+    pub fn read_back(&self) -> BTreeSet<u64> {
+        self.read_backs.iter().filter(|back| back.found).map(|back| back.number).collect()
+    }
+}
+
+impl History {
+    /// Folds all events.
+    #[must_use]
+    pub fn of(events: impl IntoIterator<Item = Event>) -> Self {
+        let mut history = Self::default();
+        for event in events {
+            history.apply(&event);
+        }
+        history
+    }
+
+    /// Folds one more event.
+    pub fn apply(&mut self, event: &Event) {
+        self.last = self.last.max(event.t);
+        match (event.trial, &event.event) {
+            (_, EventKind::RunStarted(plan)) => {
+                self.started = Some(event.at);
+                self.trials = plan.trials.iter().cloned().map(TrialHistory::new).collect();
+                self.plan = Some(plan.as_ref().clone());
+            }
+            (_, EventKind::PlatformReady(platform)) => self.platform = Some(platform.clone()),
+            (_, EventKind::EngineSeen(engine)) => self.engine = Some(engine.clone()),
+            (_, EventKind::RunError(text)) => self.errors.push(text.clone()),
+            (_, EventKind::Warning(text)) => {
+                if !self.warnings.contains(text) {
+                    self.warnings.push(text.clone());
+                }
+            }
+            (_, EventKind::LeftInPlace(text)) => self.left_in_place.push(text.clone()),
+            (_, EventKind::RunFinished(end)) => self.end = Some(*end),
+            (Some(number), kind) => {
+                let index = usize::try_from(number).unwrap_or(usize::MAX).wrapping_sub(1);
+                match self.trials.get_mut(index) {
+                    Some(trial) => trial.apply(event, kind),
+                    None => self.errors.push(format!("the record speaks of trial {number}, which was not planned")),
+                }
+            }
+            (None, kind) => self.errors.push(format!("the record has an event outside any trial that belongs to one: {kind:?}")),
+        }
+    }
+}
+
+impl TrialHistory {
+    fn apply(&mut self, event: &Event, kind: &EventKind) {
+        match kind {
+            EventKind::TrialStarted => self.started = Some((event.at, event.t)),
+            EventKind::Step(step) => self.step = Some(*step),
+            EventKind::Snapshot(side, snapshot) => {
+                self.snapshots.insert(*side, snapshot.as_ref().clone());
+            }
+            EventKind::Ledger(entry) => self.ledger.enter(entry),
+            EventKind::TableRead(side, read) => self.reads.entry(*side).or_default().push(read.as_ref().clone()),
+            EventKind::TableReadFailed(side, text) => {
+                self.read_errors.insert(*side, text.clone());
+            }
+            EventKind::Attempt(attempt) => {
+                self.ledger.enter_attempt(attempt);
+                self.attempts.push(attempt.as_ref().clone());
+            }
+            EventKind::FaultResolved(index, victim) => self.fault(*index, |fault| fault.victim = Some(victim.clone())),
+            EventKind::FaultCalled(index) => self.fault(*index, |fault| fault.called = Some(event.t)),
+            EventKind::FaultReturned(index, text) => self.fault(*index, |fault| fault.reported = Some(text.clone())),
+            EventKind::FaultConfirmed(index, text) => self.fault(*index, |fault| fault.confirmed = Some((event.t, text.clone()))),
+            EventKind::FaultFailed(index, text) => self.fault(*index, |fault| fault.failed = Some(text.clone())),
+            EventKind::ReadBack(back) => self.read_backs.push(back.clone()),
+            EventKind::Seen(sighting) => self.sightings.push((event.t, sighting.clone())),
+            EventKind::Undone(undone) => self.undone.push(undone.clone()),
+            EventKind::TrialError(text) => self.errors.push(text.clone()),
+            EventKind::TrialFinished(end) => self.end = Some((*end, event.t)),
+            EventKind::RunStarted(_)
+            | EventKind::PlatformReady(_)
+            | EventKind::EngineSeen(_)
+            | EventKind::RunError(_)
+            | EventKind::Warning(_)
+            | EventKind::LeftInPlace(_)
+            | EventKind::RunFinished(_) => unreachable!("events of the run are folded by the run"),
+        }
+    }
+
+    fn fault(&mut self, index: usize, change: impl FnOnce(&mut FaultHistory)) {
+        match self.faults.get_mut(index) {
+            Some(fault) => change(fault),
+            None => self.errors.push(format!("the record speaks of fault {index}, which the scenario does not have")),
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! The recovery time: from the last fault taking effect to the first good write.
+//!
+//! The fault takes effect somewhere between its call being sent and its effect being seen, so the headline counts from the call (nobody
+//! waited shorter), and the lower bound from the effect.
+//!
+//! The first good write F is the first acknowledged one of the headline stream that the *new* server took and that was read back on
+//! another connection. A graceful fault leaves the old server answering for a while: what it takes is no recovery. New is a server whose start
+//! time no attempt before the call had seen; where the server does not tell its start time, an attempt that started after the effect was
+//! seen in the cluster.
+//! - headline and upper bound: `F.e - call`;
+//! - lower bound: `b` of the last failed attempt before F - effect; 0 if none failed.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use super::FaultHistory;
+use crate::{
+    event::{Attempt, AttemptRun, Incarnation, Moment, Outcome, Stream},
+    result::Bounded,
+};
+
+/// How a trial recovered from its last fault.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recovery {
+    /// How long it took.
+    pub length: Bounded,
+    /// From the first good write to the first stretch without a failure that is long enough to count as stable; `None`: not seen.
+    pub unstable: Option<Duration>,
+}
+
+/// The first attempt that shows the recovery from `fault`, if one has by now: the one to read back.
+#[must_use]
+pub fn first_good<'a>(attempts: &'a [Attempt], fault: &FaultHistory, old: Option<&Incarnation>) -> Option<&'a Attempt> {
+    good_ones(attempts, fault, old).next()
+}
+
+/// The attempts that show the recovery from `fault`, in the order in which they were acknowledged.
+fn good_ones<'a>(attempts: &'a [Attempt], fault: &FaultHistory, old: Option<&Incarnation>) -> impl Iterator<Item = &'a Attempt> + use<'a> {
+    let called = fault.called;
+    let confirmed = fault.confirmed.as_ref().map(|(moment, _)| *moment);
+    let old_lives: BTreeSet<&Incarnation> = acknowledged(attempts)
+        .filter(|(_, run)| called.is_none_or(|called| run.started < called))
+        .filter_map(|(_, run)| run.incarnation.as_ref())
+        .chain(old)
+        .collect();
+    let mut good: Vec<(&Attempt, Moment)> = acknowledged(attempts)
+        .filter(|(_, run)| called.is_some_and(|called| run.started >= called))
+        .filter(|(_, run)| match &run.incarnation {
+            Some(life) => !old_lives.contains(life),
+            None => confirmed.is_some_and(|confirmed| run.started >= confirmed),
+        })
+        .map(|(attempt, run)| (attempt, run.ended))
+        .collect();
+    good.sort_by_key(|(attempt, ended)| (*ended, attempt.number));
+    good.into_iter().map(|(attempt, _)| attempt)
+}
+
+fn acknowledged(attempts: &[Attempt]) -> impl Iterator<Item = (&Attempt, &AttemptRun)> {
+    attempts
+        .iter()
+        .filter(|attempt| attempt.stream == Stream::WriteNew)
+        .filter_map(|attempt| Some((attempt, attempt.run.as_ref()?)))
+        .filter(|(_, run)| run.outcome == Outcome::Acknowledged)
+}
+
+/// How the trial recovered from `fault`. `None`: there is nothing to recover from, or nothing that shows it.
+///
+/// `read_back` holds the attempts whose rows were found on another connection; `old` is the server's start time before the first fault.
+#[must_use]
+pub fn recovery(
+    attempts: &[Attempt],
+    fault: &FaultHistory,
+    old: Option<&Incarnation>,
+    read_back: &BTreeSet<u64>,
+    stable_for: Duration,
+) -> Option<Recovery> {
+    let called = fault.called?;
+    let effect = fault.confirmed.as_ref().map(|(moment, _)| *moment);
+    let good = good_ones(attempts, fault, old).find(|attempt| read_back.contains(&attempt.number));
+    let end = good.and_then(|attempt| attempt.run.as_ref()).map(|run| run.ended);
+    let last_failure = attempts
+        .iter()
+        .filter(|attempt| attempt.stream == Stream::WriteNew)
+        .filter(|attempt| attempt.run.as_ref().is_none_or(|run| run.outcome != Outcome::Acknowledged))
+        .map(|attempt| attempt.run.as_ref().map_or(attempt.scheduled, |run| run.started))
+        .filter(|started| *started >= called && end.is_none_or(|end| *started < end))
+        .max();
+    let lo = match (last_failure, effect) {
+        (Some(failure), Some(effect)) => failure.since(effect),
+        _ => Duration::ZERO,
+    };
+    match (good, end) {
+        (Some(good), Some(end)) => {
+            let hi = end.since(called);
+            let length = Bounded { at: Some(hi), lo: lo.min(hi), hi: Some(hi) };
+            Some(Recovery { length, unstable: unstable(attempts, good.scheduled, stable_for) })
+        }
+        // It failed after the call and was never seen to come back.
+        _ => last_failure.map(|_| Recovery { length: Bounded { at: None, lo, hi: None }, unstable: None }),
+    }
+}
+
+/// From `good` to the beginning of the first stretch of `stable_for` without a failure.
+fn unstable(attempts: &[Attempt], good: Moment, stable_for: Duration) -> Option<Duration> {
+    let mut later: Vec<&Attempt> =
+        attempts.iter().filter(|attempt| attempt.stream == Stream::WriteNew && attempt.scheduled >= good).collect();
+    later.sort_by_key(|attempt| attempt.number);
+    let mut began: Option<Moment> = None;
+    for attempt in later {
+        if attempt.run.as_ref().is_some_and(|run| run.outcome == Outcome::Acknowledged) {
+            let first = *began.get_or_insert(attempt.scheduled);
+            if attempt.scheduled.since(first) >= stable_for {
+                return Some(first.since(good));
+            }
+        } else {
+            began = None;
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::makers::{ms, ok, ok_by, refused},
+        *,
+    };
+
+    fn fault(called: u64, confirmed: Option<u64>) -> FaultHistory {
+        FaultHistory {
+            called: Some(ms(called)),
+            confirmed: confirmed.map(|at| (ms(at), "the container ended".into())),
+            ..FaultHistory::default()
+        }
+    }
+
+    fn measured(attempts: &[Attempt], fault: &FaultHistory, read_back: &[u64]) -> Option<(Option<u128>, u128, Option<u128>, Option<u128>)> {
+        let old = Incarnation("a".into());
+        let read_back = read_back.iter().copied().collect();
+        recovery(attempts, fault, Some(&old), &read_back, Duration::from_millis(200)).map(|recovery| {
+            let Bounded { at, lo, hi } = recovery.length;
+            (at.map(|at| at.as_millis()), lo.as_millis(), hi.map(|hi| hi.as_millis()), recovery.unstable.map(|time| time.as_millis()))
+        })
+    }
+
+    #[test]
+    fn it_runs_from_the_call_to_the_first_write_that_the_new_server_took() {
+        let history = [
+            ok(0, 0, 5),
+            ok(1, 100, 105),
+            refused(2, 200, 201),
+            refused(3, 300, 301),
+            ok_by("b", 4, 400, 410),
+            ok_by("b", 5, 500, 505),
+            ok_by("b", 6, 600, 605),
+        ];
+        assert_eq!(measured(&history, &fault(150, Some(170)), &[4]), Some((Some(260), 130, Some(260), Some(0))));
+    }
+
+    #[test]
+    fn what_the_old_server_takes_after_the_call_is_no_recovery() {
+        let history = [ok(0, 0, 5), ok(1, 100, 105), refused(2, 200, 201), ok_by("b", 3, 300, 305)];
+        assert_eq!(measured(&history, &fault(50, Some(150)), &[1, 3]).unwrap().0, Some(255));
+    }
+
+    #[test]
+    fn a_write_that_was_not_read_back_is_no_recovery() {
+        let history = [ok(0, 0, 5), refused(1, 100, 101), ok_by("b", 2, 200, 205), ok_by("b", 3, 300, 305)];
+        assert_eq!(measured(&history, &fault(50, Some(60)), &[3]).unwrap().0, Some(255));
+        assert_eq!(measured(&history, &fault(50, Some(60)), &[]), Some((None, 40, None, None)));
+    }
+
+    #[test]
+    fn without_a_start_time_the_write_must_have_started_after_the_effect_was_seen() {
+        let anonymous = |number, from, to| {
+            let mut attempt = ok(number, from, to);
+            attempt.run.as_mut().unwrap().incarnation = None;
+            attempt
+        };
+        let history = [anonymous(0, 0, 5), anonymous(1, 100, 105), refused(2, 200, 201), anonymous(3, 300, 305)];
+        assert_eq!(measured(&history, &fault(50, Some(150)), &[1, 3]).unwrap().0, Some(255));
+        assert_eq!(first_good(&history, &fault(50, None), None), None);
+    }
+
+    #[test]
+    fn a_flapping_service_is_good_before_it_is_stable() {
+        let history = [
+            refused(0, 0, 5),
+            ok_by("b", 1, 100, 105),
+            refused(2, 200, 201),
+            ok_by("b", 3, 300, 305),
+            ok_by("b", 4, 400, 405),
+            ok_by("b", 5, 500, 505),
+        ];
+        assert_eq!(measured(&history, &fault(0, Some(0)), &[1]), Some((Some(105), 0, Some(105), Some(200))));
+    }
+
+    #[test]
+    fn nothing_that_failed_and_nothing_new_is_nothing_to_recover_from() {
+        assert_eq!(measured(&[ok(0, 0, 5), ok(1, 100, 105)], &fault(50, Some(60)), &[1]), None);
+        assert_eq!(measured(&[ok(0, 0, 5)], &FaultHistory::default(), &[]), None);
+    }
+}

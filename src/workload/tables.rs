@@ -1,0 +1,153 @@
+//! The tables of a trial.
+//!
+//! Each trial has tables of its own, so that a final read is the whole table and a row that strayed cannot hide behind a `WHERE`:
+//! `keyed` with a primary key, `heap` without one (where a row can be applied twice, and whose identity column tells the server's order),
+//! and `mark` with one row that tells the volume from any other.
+
+use tokio::time::Instant;
+
+use crate::event::{Answer, Incarnation, Side};
+
+use super::{Row, RowKey, Server, Session, SqlError, TrialKey};
+
+/// The database that all tables are in.
+pub const DATABASE: &str = "comeback";
+
+/// The tables that hold rows, as they are called in the reports.
+pub const TABLES: [&str; 2] = ["keyed", "heap"];
+
+/// `sqlserver_start_time` as text, milliseconds included; it names the life of the server that took a row.
+const START_TIME: &str = "SELECT CONVERT(varchar(33), sqlserver_start_time, 126) FROM sys.dm_os_sys_info";
+
+/// The tables of one trial.
+#[derive(Clone, Debug)]
+pub struct Tables {
+    /// The trial; its key makes the rows.
+    pub trial: TrialKey,
+    suffix: String,
+    fills_incarnation: bool,
+}
+
+impl Tables {
+    /// The tables of trial `number` of the run `run`, which must be of letters, digits and dashes.
+    #[must_use]
+    pub fn new(run: &str, number: u32) -> Self {
+        let suffix = format!("{}_{number}", run.replace('-', "_"));
+        Self { trial: TrialKey(format!("{run}/{number}")), suffix, fills_incarnation: true }
+    }
+
+    /// The full name of a table.
+    #[must_use]
+    pub fn name(&self, table: &str) -> String {
+        format!("dbo.[{table}_{}]", self.suffix)
+    }
+
+    /// Creates what is not there yet, stores the volume's mark, and finds out whether the server can fill in its start time.
+    ///
+    /// # Errors
+    /// If the server cannot be reached, or refuses; all of it can be repeated.
+    pub async fn create(&mut self, server: &Server, mark: &str, deadline: Instant) -> Result<(), SqlError> {
+        let mut master = server.connect("master", deadline).await?;
+        master.batch(&format!("IF DB_ID(N'{DATABASE}') IS NULL CREATE DATABASE [{DATABASE}]"), deadline).await?;
+        master.close(deadline).await?;
+
+        let mut session = server.connect(DATABASE, deadline).await?;
+        let columns = "writer int NOT NULL, seq bigint NOT NULL, payload varchar(64) NOT NULL, checksum bigint NOT NULL, incarnation varchar(40) NULL";
+        for (table, definition) in [
+            ("keyed", format!("{columns}, CONSTRAINT [pk_{}] PRIMARY KEY (writer, seq)", self.suffix)),
+            ("heap", format!("id bigint IDENTITY(1,1) NOT NULL, {columns}")),
+            ("mark", "mark varchar(64) NOT NULL".to_owned()),
+        ] {
+            let name = self.name(table);
+            session.batch(&format!("IF OBJECT_ID(N'{name}', N'U') IS NULL CREATE TABLE {name} ({definition})"), deadline).await?;
+        }
+        let name = self.name("mark");
+        session.query(&format!("DELETE FROM {name}; INSERT INTO {name} (mark) VALUES (@P1)"), &[&mark], deadline).await?;
+        self.fills_incarnation = session.ask(START_TIME, deadline).await?.known().is_some();
+        session.close(deadline).await
+    }
+
+    /// Writes these rows in one transaction, one row a table each, and returns the server's start time as it filled it in.
+    ///
+    /// # Errors
+    /// See [`SqlError::outcome`].
+    pub async fn write(&self, session: &mut Session, keys: &[RowKey], deadline: Instant) -> Result<Option<Incarnation>, SqlError> {
+        let rows: Vec<Row> = keys.iter().map(|key| Row::of(&self.trial, *key)).collect();
+        let columns: Vec<(i32, i64)> = keys
+            .iter()
+            .map(|key| {
+                let writer = i32::try_from(key.writer).expect("there are few writers");
+                (writer, i64::try_from(key.seq).expect("nobody writes 2^63 rows"))
+            })
+            .collect();
+        let mut params: Vec<&dyn tiberius::ToSql> = Vec::with_capacity(rows.len() * 4);
+        for (row, (writer, seq)) in rows.iter().zip(&columns) {
+            params.extend([writer as &dyn tiberius::ToSql, seq, &row.payload, &row.checksum]);
+        }
+        let answer = session.query(&self.insert(rows.len()), &params, deadline).await?;
+        let incarnation = answer.first().and_then(|row| row.try_get::<&str, _>(0).ok().flatten());
+        Ok(incarnation.map(|text| Incarnation(text.to_owned())))
+    }
+
+    fn insert(&self, rows: usize) -> String {
+        let incarnation = if self.fills_incarnation { format!("({START_TIME})") } else { "NULL".to_owned() };
+        let values = (0..rows)
+            .map(|row| {
+                let p = row * 4;
+                format!("(@P{}, @P{}, @P{}, @P{}, @incarnation)", p + 1, p + 2, p + 3, p + 4)
+            })
+            .collect::<Vec<_>>()
+            .join(", ");
+        let columns = "(writer, seq, payload, checksum, incarnation)";
+        format!(
+            "SET NOCOUNT ON; SET XACT_ABORT ON; DECLARE @incarnation varchar(40) = {incarnation}; BEGIN TRANSACTION; \
+             INSERT INTO {keyed} {columns} VALUES {values}; INSERT INTO {heap} {columns} VALUES {values}; COMMIT TRANSACTION; \
+             SELECT @incarnation AS incarnation",
+            keyed = self.name("keyed"),
+            heap = self.name("heap"),
+        )
+    }
+
+    /// Whether the row is in both tables, asked on a new connection.
+    pub async fn holds(&self, server: &Server, key: RowKey, deadline: Instant) -> Result<bool, SqlError> {
+        let mut session = server.connect(DATABASE, deadline).await?;
+        let sql = format!(
+            "SELECT (SELECT COUNT(*) FROM {keyed} WHERE writer = @P1 AND seq = @P2 AND payload = @P3), \
+             (SELECT COUNT(*) FROM {heap} WHERE writer = @P1 AND seq = @P2 AND payload = @P3)",
+            keyed = self.name("keyed"),
+            heap = self.name("heap"),
+        );
+        let writer = i32::try_from(key.writer).expect("there are few writers");
+        let seq = i64::try_from(key.seq).expect("nobody writes 2^63 rows");
+        let rows = session.query(&sql, &[&writer, &seq, &Row::of(&self.trial, key).payload], deadline).await?;
+        session.close(deadline).await?;
+        let count = |column: usize| rows.first().and_then(|row| row.try_get::<i32, _>(column).ok().flatten());
+        Ok(count(0) > Some(0) && count(1) > Some(0))
+    }
+
+    /// What the server returns as the volume's mark: gone means that it serves another volume.
+    pub async fn read_mark(&self, session: &mut Session, deadline: Instant) -> Result<Answer<String>, SqlError> {
+        session.ask(&format!("SELECT mark FROM {}", self.name("mark")), deadline).await
+    }
+
+    /// The server's start time.
+    pub async fn start_time(session: &mut Session, deadline: Instant) -> Result<Answer<String>, SqlError> {
+        session.ask(START_TIME, deadline).await
+    }
+
+    /// The query that reads a table from end to end. The columns: writer, seq, payload, checksum, incarnation, and the server's order
+    /// where the table has one.
+    pub(super) fn read_all(&self, table: &str) -> String {
+        let order = if table == "heap" { ", id" } else { "" };
+        format!("SELECT writer, seq, payload, checksum, incarnation{order} FROM {} ORDER BY writer, seq{order}", self.name(table))
+    }
+}
+
+impl std::fmt::Display for Side {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Before => "before",
+            Self::After => "after",
+        })
+    }
+}
