@@ -12,10 +12,52 @@ use serde::{Deserialize, Serialize, Serializer};
 /// The value of `schema` in `result.json`; it changes when a reader of the old form would be misled.
 pub const RESULT_SCHEMA: &str = "comeback/result/v1";
 
+/// Exit code: every expectation was seen to hold.
+pub const EXIT_PASSED: u8 = 0;
+/// Exit code: an expectation was seen not to hold.
+pub const EXIT_FAILED: u8 = 1;
+/// Exit code: the arguments or a scenario are invalid; nothing was touched.
+pub const EXIT_INVALID: u8 = 2;
+/// Exit code: nobody can tell, because the evidence is missing.
+pub const EXIT_UNPROVEN: u8 = 3;
+/// Exit code: the cluster or the environment failed, or nothing ran.
+pub const EXIT_ENVIRONMENT: u8 = 4;
+/// Exit code: an undo failed, something is left in place.
+pub const EXIT_LEFT_IN_PLACE: u8 = 5;
+/// Exit code: it was interrupted, and undid what it had done.
+pub const EXIT_INTERRUPTED: u8 = 130;
+
+/// The exit code that a run has earned: of all that there is to report, the gravest.
+///
+/// From the gravest down: [5](EXIT_LEFT_IN_PLACE) if an undo failed or something is left in place, [1](EXIT_FAILED) if a trial failed,
+/// [130](EXIT_INTERRUPTED) if the run was interrupted, [3](EXIT_UNPROVEN) if a trial is unproven, [4](EXIT_ENVIRONMENT) if a trial or the run
+/// itself met an error, if a trial was cut short, if nothing ran or if the record has no end; else [0](EXIT_PASSED). So a lost row is never
+/// hidden by a cluster that failed elsewhere. A suite that only skipped has proven nothing: 3, unless one of the above holds.
+#[must_use]
+pub fn exit_code(state: RunState, trials: &[TrialResult], errors: &[String], left_in_place: &[String]) -> u8 {
+    let any = |verdict| trials.iter().any(|trial| trial.verdict == verdict);
+    if !left_in_place.is_empty() || trials.iter().flat_map(|trial| &trial.undo).any(|undo| !undo.done) {
+        EXIT_LEFT_IN_PLACE
+    } else if any(Verdict::Failed) {
+        EXIT_FAILED
+    } else if state == RunState::Interrupted {
+        EXIT_INTERRUPTED
+    } else if any(Verdict::Unproven) {
+        EXIT_UNPROVEN
+    } else if state == RunState::Unfinished || !errors.is_empty() || trials.is_empty() || any(Verdict::Error) || any(Verdict::Interrupted) {
+        EXIT_ENVIRONMENT
+    } else if trials.iter().all(|trial| trial.verdict == Verdict::Skipped) {
+        EXIT_UNPROVEN
+    } else {
+        EXIT_PASSED
+    }
+}
+
 /// Everything that a run found.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct RunResult {
     /// The form of this document: [`RESULT_SCHEMA`].
+    #[schemars(extend("const" = RESULT_SCHEMA))]
     pub schema: &'static str,
     /// The version of `comeback` that made the run.
     pub comeback: String,
@@ -133,6 +175,42 @@ pub struct TrialResult {
     pub attempts: Vec<AttemptRow>,
 }
 
+impl TrialResult {
+    /// A trial of which nothing is known but that it was planned.
+    #[must_use]
+    pub fn planned(scenario: impl Into<String>, trial: u32) -> Self {
+        Self {
+            scenario: scenario.into(),
+            trial,
+            verdict: Verdict::Interrupted,
+            reason: "it never began".into(),
+            started: None,
+            duration: None,
+            faults: Vec::new(),
+            outage: None,
+            further_outages: Vec::new(),
+            recovery: None,
+            recovery_limit: None,
+            unstable: None,
+            probes: ProbeCounts::default(),
+            rows: RowCounts::default(),
+            evidence: Vec::new(),
+            laws: Vec::new(),
+            undo: Vec::new(),
+            blind_spots: Vec::new(),
+            attempts: Vec::new(),
+        }
+    }
+
+    /// What it is called in every report: the scenario's name, from the second trial on with its number.
+    ///
+    /// The first trial bears the bare name, so that its history in a CI system goes on when `repeat` changes.
+    #[must_use]
+    pub fn label(&self) -> String {
+        if self.trial <= 1 { self.scenario.clone() } else { format!("{} (trial {})", self.scenario, self.trial) }
+    }
+}
+
 /// What may be said of a trial, a law or a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -152,6 +230,9 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// All of them, the gravest first: the order in which reports count them.
+    pub const ALL: [Self; 6] = [Self::Failed, Self::Unproven, Self::Error, Self::Interrupted, Self::Skipped, Self::Passed];
+
     /// The word, as it stands in every report.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -363,4 +444,109 @@ fn whole_ms<S: Serializer>(length: &Duration, serializer: S) -> Result<S::Ok, S:
 #[expect(clippy::ref_option, reason = "serde calls it with a reference to the field")]
 fn some_whole_ms<S: Serializer>(length: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
     length.map(rounded_ms).serialize(serializer)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rstest::rstest;
+
+    use super::*;
+
+    fn trials(verdicts: &[Verdict]) -> Vec<TrialResult> {
+        verdicts.iter().map(|verdict| TrialResult { verdict: *verdict, ..TrialResult::planned("s", 1) }).collect()
+    }
+
+    use RunState::{Finished, Interrupted, Unfinished};
+    use Verdict::{Error, Failed, Interrupted as Cut, Passed, Skipped, Unproven};
+
+    #[rstest]
+    #[case::all_passed(Finished, &[Passed, Passed], 0)]
+    #[case::some_skipped(Finished, &[Skipped, Passed], 0)]
+    #[case::failed(Finished, &[Passed, Failed], 1)]
+    #[case::failed_is_graver_than_unproven(Finished, &[Unproven, Failed, Error], 1)]
+    #[case::unproven_is_graver_than_error(Finished, &[Error, Unproven, Passed], 3)]
+    #[case::error(Finished, &[Passed, Error], 4)]
+    #[case::cut_short_in_a_finished_run(Finished, &[Passed, Cut], 4)]
+    #[case::only_skipped(Finished, &[Skipped, Skipped], 3)]
+    #[case::skipped_and_error(Finished, &[Skipped, Error], 4)]
+    #[case::nothing_ran(Finished, &[], 4)]
+    #[case::unfinished_is_never_0(Unfinished, &[Passed, Passed], 4)]
+    #[case::unfinished_but_only_skipped(Unfinished, &[Skipped], 4)]
+    #[case::unfinished_but_failed(Unfinished, &[Failed, Cut], 1)]
+    #[case::unfinished_but_unproven(Unfinished, &[Unproven, Cut], 3)]
+    #[case::interrupted(Interrupted, &[Passed, Cut], 130)]
+    #[case::interrupted_before_anything_ran(Interrupted, &[], 130)]
+    #[case::interrupted_hides_no_failure(Interrupted, &[Failed, Cut], 1)]
+    #[case::interrupted_is_graver_than_unproven(Interrupted, &[Unproven, Error, Cut], 130)]
+    #[case::interrupted_although_all_passed(Interrupted, &[Passed], 130)]
+    fn the_gravest_wins(#[case] state: RunState, #[case] verdicts: &[Verdict], #[case] code: u8) {
+        assert_eq!(exit_code(state, &trials(verdicts), &[], &[]), code);
+    }
+
+    #[rstest]
+    #[case::passed(&[Passed], 4)]
+    #[case::failed(&[Failed], 1)]
+    #[case::unproven(&[Unproven], 3)]
+    #[case::only_skipped(&[Skipped], 4)]
+    fn an_error_of_the_run_is_an_error_but_hides_nothing(#[case] verdicts: &[Verdict], #[case] code: u8) {
+        assert_eq!(exit_code(Finished, &trials(verdicts), &["the cluster did not stop".into()], &[]), code);
+    }
+
+    #[rstest]
+    fn what_is_left_in_place_is_the_gravest(
+        #[values(Finished, Interrupted, Unfinished)] state: RunState,
+        #[values(Passed, Failed, Unproven, Skipped, Error, Cut)] verdict: Verdict,
+    ) {
+        let mut trials = trials(&[verdict]);
+        assert_eq!(exit_code(state, &trials, &[], &["node `worker-2` is cordoned".into()]), 5);
+        trials[0].undo.push(UndoResult { what: "uncordon node `worker-2`".into(), done: false, error: None });
+        assert_eq!(exit_code(state, &trials, &[], &[]), 5);
+        trials[0].undo[0].done = true;
+        assert_ne!(exit_code(state, &trials, &[], &[]), 5);
+    }
+
+    fn gravity(code: u8) -> usize {
+        [0, 4, 3, 130, 1, 5].iter().position(|known| *known == code).expect("every code has its place")
+    }
+
+    proptest! {
+        #[test]
+        fn a_further_trial_never_makes_the_code_better(
+            state in prop::sample::select(vec![Finished, Interrupted, Unfinished]),
+            verdicts in prop::collection::vec(prop::sample::select(Verdict::ALL.to_vec()), 1..6),
+            further in prop::sample::select(Verdict::ALL.to_vec()),
+            failed_run in any::<bool>(),
+        ) {
+            // A suite that only skipped earns a 3 for having proven nothing; the first trial that runs takes that away.
+            prop_assume!(verdicts.iter().any(|verdict| *verdict != Skipped));
+            let errors = if failed_run { vec!["disk full".to_owned()] } else { vec![] };
+            let before = exit_code(state, &trials(&verdicts), &errors, &[]);
+            let more: Vec<_> = verdicts.into_iter().chain([further]).collect();
+            let after = exit_code(state, &trials(&more), &errors, &[]);
+            prop_assert!(gravity(after) >= gravity(before), "{before} became {after}");
+        }
+
+        #[test]
+        fn a_0_is_earned_by_trials_that_passed_or_were_skipped_and_by_nothing_else(
+            state in prop::sample::select(vec![Finished, Interrupted, Unfinished]),
+            verdicts in prop::collection::vec(prop::sample::select(Verdict::ALL.to_vec()), 0..6),
+            failed_run in any::<bool>(),
+            left in any::<bool>(),
+        ) {
+            let errors = if failed_run { vec!["disk full".to_owned()] } else { vec![] };
+            let left = if left { vec!["node `worker-2` is cordoned".to_owned()] } else { vec![] };
+            let clean = state == Finished && errors.is_empty() && left.is_empty()
+                && verdicts.contains(&Passed) && verdicts.iter().all(|verdict| matches!(verdict, Passed | Skipped));
+            prop_assert_eq!(exit_code(state, &trials(&verdicts), &errors, &left) == 0, clean);
+        }
+
+        #[test]
+        fn printed_bounds_hold_the_truth(nanos in 0..u64::MAX) {
+            let length = Duration::from_nanos(nanos);
+            prop_assert!(Duration::from_millis(floor_ms(length)) <= length);
+            prop_assert!(Duration::from_millis(ceil_ms(length)) >= length);
+            prop_assert!((floor_ms(length)..=ceil_ms(length)).contains(&rounded_ms(length)));
+        }
+    }
 }

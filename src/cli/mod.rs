@@ -1,5 +1,10 @@
 //! The command line: one file per subcommand.
 
+mod check;
+pub mod exit;
+mod schema;
+pub mod term;
+
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -15,6 +20,8 @@ struct Cli {
 enum Command {
     /// (being built)
     Run,
+    Check(check::Check),
+    Schema(schema::Schema),
 }
 
 /// Parses the arguments, does the command, and returns its exit code.
@@ -22,5 +29,7 @@ enum Command {
 pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run => ExitCode::SUCCESS,
+        Command::Check(check) => check.run().into(),
+        Command::Schema(schema) => schema.run().into(),
     }
 }

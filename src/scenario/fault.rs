@@ -1,12 +1,23 @@
 //! What can be said about a fault in a scenario file. What it does is in [`crate::fault`].
 
+use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::HumanDuration;
 
+/// The longest name of a process that a scenario can give.
+pub(super) const MAX_PROCESS: usize = 64;
+
+/// What the name of a process looks like: no path, no control character.
+pub(super) const PROCESS_PATTERN: &str = r"^[^/\x00-\x1f\x7f]+$";
+
 /// One fault of a scenario: in the file a map with one key.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+///
+/// The name alone (`- deletePod`, or `- deletePod:` with nothing after it) is the fault with its defaults.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(transform = allow_the_name_alone)]
 pub enum FaultSpec {
     /// A process in the database's container gets a signal.
     KillProcess(KillProcess),
@@ -17,6 +28,12 @@ pub enum FaultSpec {
 }
 
 impl FaultSpec {
+    /// Every fault there is, with its defaults.
+    #[must_use]
+    pub fn all() -> [Self; 3] {
+        [Self::KillProcess(KillProcess::default()), Self::DeletePod(DeletePod::default()), Self::DrainNode(DrainNode::default())]
+    }
+
     /// The name as it is written in a scenario file.
     #[must_use]
     pub const fn name(&self) -> &'static str {
@@ -28,11 +45,24 @@ impl FaultSpec {
     }
 }
 
+/// Adds the short forms to the schema that is derived: serde never reads them, the walker turns them into the long one.
+fn allow_the_name_alone(schema: &mut Schema) {
+    let names: Vec<_> = FaultSpec::all().iter().map(FaultSpec::name).collect();
+    let Some(Value::Array(forms)) = schema.get_mut("oneOf") else { return };
+    for form in &mut *forms {
+        for fault in form["properties"].as_object_mut().into_iter().flat_map(|properties| properties.values_mut()) {
+            *fault = json!({ "anyOf": [fault.take(), { "type": "null" }] });
+        }
+    }
+    forms.push(json!({ "description": "The fault with its defaults.", "type": "string", "enum": names }));
+}
+
 /// Sends a signal to a process in the database's container.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct KillProcess {
     /// `engine` (the process that serves clients), `watchdog` (its parent), or the name of a process.
+    #[schemars(length(min = 1, max = MAX_PROCESS), regex(pattern = PROCESS_PATTERN))]
     pub process: String,
     /// The signal it gets.
     pub signal: Signal,
@@ -45,7 +75,7 @@ impl Default for KillProcess {
 }
 
 /// A signal, as in `man 7 signal`. Only those that end a process: freezing is another fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Signal {
     /// Ends the process at once; it cannot be caught.
@@ -62,29 +92,43 @@ pub enum Signal {
     Sigsegv,
 }
 
+impl Signal {
+    /// Every signal that a scenario may name.
+    pub const ALL: [Self; 6] = [Self::Sigkill, Self::Sigterm, Self::Sigint, Self::Sigquit, Self::Sigabrt, Self::Sigsegv];
+}
+
 /// Deletes the database's pod through the Kubernetes API.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct DeletePod {
     /// How long the pod may take to end. Default: what its manifest says. `0s`: killed at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "HumanDuration")]
     pub grace: Option<HumanDuration>,
 }
 
 /// Cordons a node and evicts the pods on it; it is uncordoned afterwards.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct DrainNode {
     /// Which node.
     pub node: NodeChoice,
     /// How long each evicted pod may take to end. Default: what its manifest says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "HumanDuration")]
     pub grace: Option<HumanDuration>,
 }
 
 /// Which node a fault hits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum NodeChoice {
     /// The node that runs the database when the fault is injected.
     #[default]
     Target,
+}
+
+impl NodeChoice {
+    /// Every choice there is.
+    pub const ALL: [Self; 1] = [Self::Target];
 }

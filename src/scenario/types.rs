@@ -1,24 +1,77 @@
 //! The scenario and its parts.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, num::NonZeroU32, time::Duration};
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use super::{FaultSpec, HumanDuration};
+use super::{FaultSpec, HumanDuration, duration::DURATION_PATTERN};
+
+/// The version of the format that this program reads.
+pub(super) const VERSION: u32 = 1;
+
+/// What the name of a scenario and a tag look like.
+pub(super) const NAME_PATTERN: &str = "^[a-z0-9-]{1,63}$";
+
+/// The longest `about`, in characters.
+pub(super) const MAX_ABOUT: usize = 500;
+
+/// The most tags of a scenario.
+pub(super) const MAX_TAGS: usize = 32;
+
+/// The most faults of a scenario.
+pub(super) const MAX_FAULTS: usize = 32;
+
+/// The most trials of a scenario.
+pub(super) const MAX_REPEAT: u32 = 10_000;
+
+/// The most writers.
+pub(super) const MAX_WRITERS: u32 = 64;
+
+/// The most rows a second.
+pub(super) const MAX_RATE: u32 = 1_000_000;
+
+/// What a rate looks like.
+pub(super) const RATE_PATTERN: &str = "^([1-9][0-9]{0,5}|1000000)/s$";
+
+/// The most rows before the first fault.
+pub(super) const MAX_ROWS_BEFORE: u64 = 1_000_000_000;
+
+/// The most rows that a scenario may allow to be lost.
+pub(super) const MAX_LOST_ROWS: u64 = 1_000_000_000_000;
+
+/// The longest duration that any key takes.
+pub(super) const MAX_DURATION: Duration = Duration::from_hours(24);
+
+/// The shortest time between two attempts of a probe: more would measure the machine that probes.
+pub(super) const MIN_EVERY: Duration = Duration::from_millis(1);
+
+/// The longest time between two attempts of a probe, and the longest that one may take.
+pub(super) const MAX_PROBE: Duration = Duration::from_mins(1);
+
+/// The most attempts of a probe that can be under way at once: `timeout` divided by `every`.
+pub(super) const MAX_IN_FLIGHT: u32 = 1_000;
+
+/// The platforms that `recoveryWithin` can name.
+pub(super) const PLATFORMS: [&str; 4] = ["sandbox", "kind", "aks", "cluster"];
 
 /// A scenario: faults to apply and what to expect of the recovery.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Scenario {
     /// The version of the format; 1 is the only one.
+    #[schemars(extend("const" = VERSION))]
     pub version: u32,
     /// What it is called in every report: lower-case letters, digits and dashes.
+    #[schemars(regex(pattern = NAME_PATTERN))]
     pub name: String,
     /// A sentence for the reader of the report.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(min = 1, max = MAX_ABOUT))]
     pub about: Option<String>,
     /// Words to select it by.
     #[serde(default)]
+    #[schemars(length(max = MAX_TAGS), inner(regex(pattern = NAME_PATTERN)), extend("uniqueItems" = true))]
     pub tags: Vec<String>,
     /// What is written while the fault happens.
     #[serde(default)]
@@ -27,21 +80,26 @@ pub struct Scenario {
     #[serde(default)]
     pub probe: Probe,
     /// What is broken, in this order. Empty: the control trial, which demands that nothing happens.
+    #[schemars(length(max = MAX_FAULTS))]
     pub faults: Vec<FaultSpec>,
     /// What must hold.
     #[serde(default)]
     pub expect: Expect,
     /// How many trials of it a run makes.
     #[serde(default = "one")]
+    #[schemars(range(min = 1, max = MAX_REPEAT))]
     pub repeat: NonZeroU32,
     /// How long every probe must succeed before the first fault. Default: the platform's.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "some_time")]
     pub steady_for: Option<HumanDuration>,
     /// How long every probe must succeed before the recovery counts as stable. Default: the platform's.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "some_time")]
     pub stable_for: Option<HumanDuration>,
     /// How long after the last fault the run waits for a stable recovery. Default: the platform's.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "some_time")]
     pub give_up_after: Option<HumanDuration>,
 }
 
@@ -50,14 +108,16 @@ fn one() -> NonZeroU32 {
 }
 
 /// The rows that are written through the service address.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Load {
     /// How many writers keep a connection each and write one row after the other. 0 to 64.
+    #[schemars(range(max = MAX_WRITERS))]
     pub writers: u32,
     /// How many rows they aim at together.
     pub rate: Rate,
     /// How many rows are written, as fast as it goes, before the first fault.
+    #[schemars(range(max = MAX_ROWS_BEFORE))]
     pub rows_before: u64,
 }
 
@@ -90,13 +150,29 @@ impl<'de> Deserialize<'de> for Rate {
     }
 }
 
+impl JsonSchema for Rate {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Rate".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": RATE_PATTERN })
+    }
+}
+
 /// The open-loop stream of writes that finds the outage.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Probe {
     /// An attempt starts this often, whatever happened to the one before.
+    #[schemars(schema_with = "some_time")]
     pub every: HumanDuration,
     /// An attempt (connect, log in, write, close) that takes longer has failed.
+    #[schemars(schema_with = "some_time")]
     pub timeout: HumanDuration,
 }
 
@@ -107,27 +183,32 @@ impl Default for Probe {
 }
 
 /// What must hold for the scenario to pass, beside the laws that always hold.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Expect {
     /// The longest recovery time, for all platforms or for each.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Limit")]
     pub recovery_within: Option<Limit>,
     /// How many acknowledged rows may be lost; 0 unless a scenario studies loss.
+    #[schemars(range(max = MAX_LOST_ROWS))]
     pub lost_rows: u64,
     /// Where the database must be afterwards.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "MovedTo")]
     pub moved_to: Option<MovedTo>,
     /// What must be true of the service address. It is demanded whether or not it is written.
     pub service_address: ServiceAddress,
 }
 
 /// A duration for all platforms, or one for each.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Limit {
     /// The same everywhere.
-    Everywhere(HumanDuration),
+    Everywhere(#[schemars(schema_with = "some_time")] HumanDuration),
     /// Platform name to duration; a platform that is not named has no limit.
-    PerPlatform(std::collections::BTreeMap<String, HumanDuration>),
+    PerPlatform(#[schemars(schema_with = "time_per_platform")] BTreeMap<String, HumanDuration>),
 }
 
 impl Limit {
@@ -142,7 +223,7 @@ impl Limit {
 }
 
 /// Where the database must be after the recovery.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum MovedTo {
     /// On another node than before.
@@ -151,11 +232,36 @@ pub enum MovedTo {
     SameNode,
 }
 
+impl MovedTo {
+    /// Every place there is.
+    pub const ALL: [Self; 2] = [Self::OtherNode, Self::SameNode];
+}
+
 /// What must be true of the service address.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum ServiceAddress {
     /// The same object, address and port before and after.
     #[default]
     Unchanged,
+}
+
+impl ServiceAddress {
+    /// All that can be demanded of it.
+    pub const ALL: [Self; 1] = [Self::Unchanged];
+}
+
+/// The schema of a duration that is more than nothing.
+fn some_time(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "maxLength": 64, "allOf": [{ "pattern": DURATION_PATTERN }, { "pattern": "[1-9]" }] })
+}
+
+/// The schema of a map from the name of a platform to a duration.
+fn time_per_platform(generator: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "minProperties": 1,
+        "propertyNames": { "enum": PLATFORMS },
+        "additionalProperties": some_time(generator),
+    })
 }

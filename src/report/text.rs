@@ -1,0 +1,228 @@
+//! Text from elsewhere (a server's error, an object's name, a reason), made fit to stand in a report.
+//!
+//! The law: no text from outside can end a line, move the cursor, colour the terminal, turn the direction of writing, make an XML document
+//! illegal, open a table cell or start a formula. What is taken out is shown, as `\u{1b}`, never dropped in silence. The raw text is in
+//! `run.ndjson`.
+
+use std::fmt::Write as _;
+
+use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
+
+/// The text on one line: a line break or tab becomes a space, other invisible controls become visible.
+#[must_use]
+pub(super) fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' | '\r' | '\t' | '\u{b}' | '\u{c}' | '\u{85}' | '\u{2028}' | '\u{2029}' | ' ' => {
+                if !line.is_empty() && !line.ends_with(' ') {
+                    line.push(' ');
+                }
+            }
+            c if is_hidden(c) => line.extend(c.escape_unicode()),
+            c => line.push(c),
+        }
+    }
+    line.truncate(line.trim_end_matches(' ').len());
+    line
+}
+
+/// Whether a character acts on the reader's screen or parser instead of being seen.
+///
+/// The joiners that make one emoji of several are not among them.
+fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            // The direction of writing.
+            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+            // A byte order mark, and what is no character in XML 1.0.
+            | '\u{feff}' | '\u{fffe}' | '\u{ffff}')
+}
+
+/// The text on one line, as Markdown that shows it as it is, also in a table and at the start of a line.
+#[must_use]
+pub(super) fn markdown(text: &str) -> String {
+    let line = one_line(text);
+    let mut out = String::with_capacity(line.len() + 8);
+    let mut before = None;
+    let mut rest = line.chars().peekable();
+    // A list marker is a marker only at the start: `-`, `+`, `1.`, `1)`.
+    let mut only_digits = true;
+    while let Some(c) = rest.next() {
+        let in_word = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
+        let escape = match c {
+            '\\' | '`' | '*' | '[' | ']' | '<' | '>' | '|' | '~' | '&' | '$' => true,
+            '_' => !(in_word(before) && in_word(rest.peek().copied())),
+            '#' | '+' | '-' | '=' => before.is_none(),
+            '.' | ')' => only_digits && before.is_some(),
+            _ => false,
+        };
+        if escape {
+            out.push('\\');
+        }
+        out.push(c);
+        only_digits &= c.is_ascii_digit();
+        before = Some(c);
+    }
+    out
+}
+
+/// The text on one line, as code in Markdown, also in a table.
+#[must_use]
+pub(super) fn markdown_code(text: &str) -> String {
+    let line = one_line(text);
+    // In a table a bar ends the cell even inside code, and a backslash before it is taken away again; outside of a table it would stay.
+    if line.is_empty() || line.contains('|') {
+        return markdown(&line);
+    }
+    let longest = line.split(|c| c != '`').map(str::len).max().unwrap_or(0);
+    let fence = "`".repeat(longest + 1);
+    let pad = if line.starts_with('`') || line.ends_with('`') { " " } else { "" };
+    format!("{fence}{pad}{line}{pad}{fence}")
+}
+
+/// A cell of a table that a spreadsheet will not run as a formula.
+///
+/// A text that a spreadsheet would take for one gets an apostrophe before it, which marks it as text.
+#[must_use]
+pub(super) fn spreadsheet(text: &str) -> String {
+    let line = one_line(text);
+    if line.starts_with(['=', '+', '-', '@', '＝', '＋', '－', '＠']) { format!("'{line}") } else { line }
+}
+
+/// How many columns of a terminal a text takes.
+#[must_use]
+pub(super) fn width(text: &str) -> usize {
+    text.width()
+}
+
+/// The text cut to `columns` of a terminal, with an ellipsis where it was cut.
+#[must_use]
+pub(super) fn cut(text: &str, columns: usize) -> String {
+    if width(text) <= columns {
+        return text.to_owned();
+    }
+    let mut out = String::new();
+    let mut taken = 1;
+    for c in text.chars() {
+        taken += c.width().unwrap_or(0);
+        if taken > columns {
+            break;
+        }
+        out.push(c);
+    }
+    out.push('…');
+    out
+}
+
+/// Appends the text to `out`, on lines of at most `columns`; the first begins with `first`, the further ones with as much space.
+///
+/// A word that is longer than a line is broken: a long name must not make the terminal wrap.
+pub(super) fn wrap(out: &mut String, first: &str, text: &str, columns: usize) {
+    let indent = width(first);
+    let room = columns.saturating_sub(indent).max(8);
+    out.push_str(first);
+    let mut used = 0;
+    for word in one_line(text).split(' ') {
+        let wide = width(word);
+        if used > 0 && used + 1 + wide > room {
+            let _ = write!(out, "\n{:indent$}", "");
+            used = 0;
+        } else if used > 0 {
+            out.push(' ');
+            used += 1;
+        }
+        for c in word.chars() {
+            let wide = c.width().unwrap_or(0);
+            if used + wide > room {
+                let _ = write!(out, "\n{:indent$}", "");
+                used = 0;
+            }
+            out.push(c);
+            used += wide;
+        }
+    }
+    out.push('\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::plain("pod uid", "pod uid")]
+    #[case::line_breaks("a\r\nb\n\nc\td", "a b c d")]
+    #[case::ends_are_trimmed("\n a \n", "a")]
+    #[case::escape("\u{1b}[31mred\u{7}", r"\u{1b}[31mred\u{7}")]
+    #[case::direction("user\u{202e}txt", r"user\u{202e}txt")]
+    #[case::no_xml_character("\u{ffff}", r"\u{ffff}")]
+    #[case::emoji_stays("👩‍🚒 é", "👩‍🚒 é")]
+    fn a_text_stands_on_one_line_and_hides_nothing(#[case] text: &str, #[case] line: &str) {
+        assert_eq!(one_line(text), line);
+    }
+
+    #[rstest]
+    #[case::inner_underscores("no_lost_row", "no_lost_row")]
+    #[case::outer_underscores("_really_", r"\_really\_")]
+    #[case::table("a|b", r"a\|b")]
+    #[case::html("<b>", r"\<b\>")]
+    #[case::list("- a - b", r"\- a - b")]
+    #[case::numbered("1. a 2. b", r"1\. a 2. b")]
+    #[case::figure("1.23 s [1.18, 1.31]", r"1\.23 s \[1.18, 1.31\]")]
+    #[case::heading("# a #1", r"\# a #1")]
+    fn markdown_shows_the_text_as_it_is(#[case] text: &str, #[case] expected: &str) {
+        assert_eq!(markdown(text), expected);
+    }
+
+    #[rstest]
+    #[case::plain("pod uid", "`pod uid`")]
+    #[case::backtick("a`b", "``a`b``")]
+    #[case::outer_backtick("`a`", "`` `a` ``")]
+    #[case::bar_falls_back_to_text("a|`b`", r"a\|\`b\`")]
+    #[case::empty("", "")]
+    fn code_is_fenced_by_more_backticks_than_it_has(#[case] text: &str, #[case] expected: &str) {
+        assert_eq!(markdown_code(text), expected);
+    }
+
+    #[rstest]
+    #[case::formula("=cmd|' /C calc'!A0", "'=cmd|' /C calc'!A0")]
+    #[case::after_a_tab("\t=1", "'=1")]
+    #[case::minus("-1", "'-1")]
+    #[case::text("connection refused", "connection refused")]
+    fn no_cell_is_a_formula(#[case] text: &str, #[case] cell: &str) {
+        assert_eq!(spreadsheet(text), cell);
+    }
+
+    #[rstest]
+    fn words_are_wrapped_and_a_long_one_is_broken() {
+        let mut out = String::new();
+        wrap(&mut out, "why: ", "one two three fifteen_letters four", 15);
+        assert_eq!(out, "why: one two\n     three\n     fifteen_le\n     tters four\n");
+    }
+
+    #[rstest]
+    #[case::fits("abc", 3, "abc")]
+    #[case::cut("abcdef", 4, "abc…")]
+    #[case::wide("日本語", 4, "日…")]
+    fn a_cut_text_fits_and_shows_that_it_was_cut(#[case] text: &str, #[case] columns: usize, #[case] expected: &str) {
+        assert_eq!(cut(text, columns), expected);
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_hidden_is_left(text in any::<String>()) {
+            prop_assert!(!one_line(&text).chars().any(is_hidden));
+            prop_assert_eq!(one_line(&one_line(&text)), one_line(&text));
+        }
+
+        #[test]
+        fn a_wrapped_line_is_never_too_long(text in "[a-z日 ]{0,200}", columns in 20..100_usize) {
+            let mut out = String::new();
+            wrap(&mut out, "  - ", &text, columns);
+            prop_assert!(out.lines().all(|line| width(line) <= columns), "{}", out);
+        }
+    }
+}

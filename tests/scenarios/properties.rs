@@ -1,0 +1,125 @@
+//! What holds for every scenario and for every text.
+
+use std::{collections::BTreeMap, fs, num::NonZeroU32, time::Duration};
+
+use comeback::scenario::{
+    DeletePod, DrainNode, Expect, FaultSpec, HumanDuration, KillProcess, Limit, Load, MovedTo, NodeChoice, Probe, Rate, Scenario,
+    ServiceAddress, Signal, parse,
+};
+use proptest::{collection, option, prelude::*, sample};
+
+use crate::{root, yaml_files};
+
+fn word() -> impl Strategy<Value = String> {
+    "[a-z0-9-]{1,63}"
+}
+
+fn time() -> impl Strategy<Value = HumanDuration> {
+    (1_u64..=3_600_000).prop_map(HumanDuration::from_millis)
+}
+
+fn limit() -> impl Strategy<Value = Limit> {
+    let platforms = sample::subsequence(vec!["sandbox", "kind", "aks", "cluster"], 1..=4);
+    prop_oneof![
+        time().prop_map(Limit::Everywhere),
+        (platforms, time()).prop_map(|(names, time)| Limit::PerPlatform(
+            names.into_iter().map(|name| (name.to_owned(), time)).collect::<BTreeMap<_, _>>()
+        )),
+    ]
+}
+
+fn fault() -> impl Strategy<Value = FaultSpec> {
+    let process = prop_oneof![Just("engine".to_owned()), "[^/\\x00-\\x1f\\x7f]{1,64}"];
+    let grace = || option::of((0_u64..=3_600_000).prop_map(HumanDuration::from_millis));
+    prop_oneof![
+        (process, sample::select(&Signal::ALL[..])).prop_map(|(process, signal)| FaultSpec::KillProcess(KillProcess { process, signal })),
+        grace().prop_map(|grace| FaultSpec::DeletePod(DeletePod { grace })),
+        grace().prop_map(|grace| FaultSpec::DrainNode(DrainNode { node: NodeChoice::Target, grace })),
+    ]
+}
+
+fn scenario() -> impl Strategy<Value = Scenario> {
+    let load = (0_u32..=64, 1_u32..=1_000_000, 0_u64..=1_000_000_000).prop_map(|(writers, per_second, rows_before)| Load {
+        writers,
+        rate: Rate { per_second },
+        rows_before,
+    });
+    let probe = (60_u64..=60_000, 1_u64..=60_000)
+        .prop_map(|(every, timeout)| Probe { every: HumanDuration::from_millis(every), timeout: HumanDuration::from_millis(timeout) });
+    let expect = (option::of(limit()), 0_u64..=1_000_000, option::of(sample::select(&MovedTo::ALL[..]))).prop_map(
+        |(recovery_within, lost_rows, moved_to)| Expect {
+            recovery_within,
+            lost_rows,
+            moved_to,
+            service_address: ServiceAddress::Unchanged,
+        },
+    );
+    let head = (word(), option::of("\\PC{1,500}"), collection::btree_set(word(), 0..5), load, probe);
+    let rest = (collection::vec(fault(), 1..5), expect, 1_u32..=10_000, option::of(time()), option::of(time()), any::<bool>());
+    (head, rest).prop_map(|((name, about, tags, load, probe), (faults, expect, repeat, steady_for, stable_for, give_up))| Scenario {
+        version: 1,
+        name,
+        about,
+        tags: tags.into_iter().collect(),
+        load,
+        probe,
+        faults,
+        expect,
+        repeat: NonZeroU32::new(repeat).expect("the range begins with 1"),
+        steady_for,
+        stable_for,
+        give_up_after: give_up.then_some(HumanDuration(Duration::from_secs(7_200))),
+    })
+}
+
+/// A text after some edits: a part is taken out and something else put in its place.
+fn edited(text: &str, edits: &[(sample::Index, usize, String)]) -> String {
+    let mut chars: Vec<char> = text.chars().collect();
+    for (at, length, replacement) in edits {
+        let from = at.index(chars.len() + 1);
+        let to = (from + length).min(chars.len());
+        chars.splice(from..to, replacement.chars());
+    }
+    chars.into_iter().collect()
+}
+
+fn survives(text: &str) {
+    match parse("x.yaml", text) {
+        Ok(scenario) => assert_eq!(scenario.version, 1),
+        Err(errors) => {
+            assert!(errors.errors() > 0);
+            let shown = errors.render(true);
+            assert!(shown.contains("error"), "{shown}");
+            let plain = errors.render(false);
+            assert!(!plain.contains(|c: char| c.is_control() && c != '\n'), "{plain:?}");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_scenario_that_is_written_out_reads_back_as_it_was(scenario in scenario()) {
+        let text = serde_json::to_string_pretty(&scenario).expect("a scenario can be written");
+        let read = parse("x.yaml", &text).map_err(|errors| TestCaseError::fail(format!("{}\n{text}", errors.render(false))))?;
+        prop_assert_eq!(&read, &scenario);
+        let by_serde: Scenario = serde_json::from_str(&text).expect("serde reads what it has written");
+        prop_assert_eq!(&by_serde, &scenario);
+    }
+
+    #[test]
+    fn no_edit_of_a_valid_file_makes_it_panic(
+        file in any::<sample::Index>(),
+        edits in collection::vec((any::<sample::Index>(), 0_usize..12, "[-:,{}\\[\\]#&*!|>'\"%@`?\\n\\t\\r a-z0-9ä\u{0}\u{feff}\u{85}]{0,6}"), 1..6),
+    ) {
+        let files = yaml_files(&root().join("scenarios"));
+        let text = fs::read_to_string(&files[file.index(files.len())]).expect("the file can be read");
+        survives(&edited(&text, &edits));
+    }
+
+    #[test]
+    fn no_text_makes_it_panic(text in "(\\PC|[-:,{}\\[\\]#&*!|>'\"%@`?\\n\\t\\r ]){0,200}") {
+        survives(&text);
+    }
+}
