@@ -74,7 +74,9 @@ const START: &str = "sqlserver_start_time";
 fn cordon(trial: &TrialHistory, fault: &FaultHistory, missing: &mut Vec<String>) -> Evidence {
     let node = trial.snapshots.get(&Side::Before).and_then(|snapshot| snapshot.pod.known()).and_then(|pod| pod.node.clone());
     let seen = trial.sightings.iter().find_map(|(at, sighting)| match sighting {
-        Sighting::Node { name, unschedulable: true, .. } if fault.called.is_some_and(|called| *at >= called) && Some(name) == node.as_ref() => {
+        Sighting::Node { name, unschedulable: true, .. }
+            if fault.called.is_some_and(|called| *at >= called) && Some(name) == node.as_ref() =>
+        {
             Some(name.clone())
         }
         _ => None,

@@ -23,11 +23,12 @@ pub fn judge(history: &History) -> RunResult {
     };
     let trials: Vec<TrialResult> = history.trials.iter().map(|trial| judge_trial(trial, history, state)).collect();
     let plan = history.plan.as_ref();
-    let platform = history
-        .platform
-        .clone()
-        .or_else(|| plan.map(|plan| plan.platform.clone()))
-        .unwrap_or_else(|| Platform { name: "unknown".to_owned(), kubernetes: None, speed: None, defect: None });
+    let platform = history.platform.clone().or_else(|| plan.map(|plan| plan.platform.clone())).unwrap_or_else(|| Platform {
+        name: "unknown".to_owned(),
+        kubernetes: None,
+        speed: None,
+        defect: None,
+    });
     RunResult {
         schema: RESULT_SCHEMA,
         comeback: plan.map_or_else(String::new, |plan| plan.comeback.clone()),
@@ -124,7 +125,9 @@ fn verdict(
     if let Some(cut_short) = cut_short {
         return cut_short;
     }
-    if let Some((spec, error)) = trial.plan.scenario.faults.iter().zip(&trial.faults).find_map(|(spec, fault)| Some((spec, fault.failed.as_ref()?))) {
+    if let Some((spec, error)) =
+        trial.plan.scenario.faults.iter().zip(&trial.faults).find_map(|(spec, fault)| Some((spec, fault.failed.as_ref()?)))
+    {
         return say(Verdict::Error, format!("`{}` could not be injected: {error}", spec.name()));
     }
     if let Some(error) = trial.errors.first() {

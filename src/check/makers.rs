@@ -104,7 +104,11 @@ pub(super) fn clean() -> TrialHistory {
         reads: BTreeMap::from([(Side::Before, both(&[], 5)), (Side::After, both(&[0, 1, 4, 5, 6], 16))]),
         read_errors: BTreeMap::new(),
         attempts,
-        faults: vec![FaultHistory { called: Some(ms(150)), confirmed: Some((ms(170), "the pod is gone".into())), ..FaultHistory::default() }],
+        faults: vec![FaultHistory {
+            called: Some(ms(150)),
+            confirmed: Some((ms(170), "the pod is gone".into())),
+            ..FaultHistory::default()
+        }],
         read_backs: vec![ReadBack { number: 4, started: ms(411), ended: ms(415), found: true }],
         sightings: vec![(ms(160), Sighting::Node { name: "worker-1".into(), ready: true, unschedulable: true })],
         undone: vec![Undone { what: "uncordon node `worker-1`".into(), error: None }],

@@ -179,11 +179,8 @@ fn in_all_and_any(reads: &[TableRead], writer: u32) -> (SeqSet, SeqSet) {
 
 /// The first few ranges of a set, for a reader.
 fn examples(writer: u32, set: &SeqSet) -> String {
-    let ranges: Vec<String> = set
-        .ranges()
-        .take(3)
-        .map(|(from, to)| if from == to { format!("seq {from}") } else { format!("seq {from} to {to}") })
-        .collect();
+    let ranges: Vec<String> =
+        set.ranges().take(3).map(|(from, to)| if from == to { format!("seq {from}") } else { format!("seq {from} to {to}") }).collect();
     format!("writer {writer} {}", ranges.join(", "))
 }
 

@@ -9,7 +9,9 @@ pub(super) fn no_corrupt_row(trial: &TrialHistory) -> Finding {
         Err(unproven) => return unproven,
     };
     match reads.iter().map(|read| read.corrupt.count).sum::<u64>() {
-        0 => Finding::passed(format!("all {} rows that were read are as they were written", reads.iter().map(|read| read.rows).sum::<u64>())),
+        0 => {
+            Finding::passed(format!("all {} rows that were read are as they were written", reads.iter().map(|read| read.rows).sum::<u64>()))
+        }
         count => {
             let examples: Vec<String> = reads
                 .iter()

@@ -32,6 +32,9 @@ mod tests {
         let mut trial = clean();
         trial.reads.get_mut(&Side::After).unwrap()[1].duplicate.add(|| "writer 1 seq 3".into());
         let finding = no_duplicate_row(&trial);
-        assert_eq!((finding.verdict, finding.detail.as_str()), (Verdict::Failed, "1 rows are there once more than they were written: writer 1 seq 3"));
+        assert_eq!(
+            (finding.verdict, finding.detail.as_str()),
+            (Verdict::Failed, "1 rows are there once more than they were written: writer 1 seq 3")
+        );
     }
 }

@@ -34,9 +34,10 @@ pub(super) fn recovery(trial: &TrialHistory) -> Finding {
                 (_, None) => {
                     Finding::failed(format!("recovered after {took}, but was never without a failure for {}", text(settings.stable_for)))
                 }
-                (Some(limit), _) if hi > limit => {
-                    Finding::unproven(format!("recovered after {took}, and the limit of {} lies between the bounds: probe faster", text(limit)))
-                }
+                (Some(limit), _) if hi > limit => Finding::unproven(format!(
+                    "recovered after {took}, and the limit of {} lies between the bounds: probe faster",
+                    text(limit)
+                )),
                 (Some(limit), Some(_)) => Finding::passed(format!("recovered after {took}, within {}", text(limit))),
                 (None, Some(_)) => Finding::passed(format!("recovered after {took}; the scenario sets no limit here")),
             }

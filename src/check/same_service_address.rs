@@ -14,9 +14,12 @@ pub(super) fn same_service_address(trial: &TrialHistory) -> Finding {
         (Answer::Known(before), Answer::Known(after)) if before == after => {
             Finding::passed(format!("{}, the same service object", address(before)))
         }
-        (Answer::Known(before), Answer::Known(after)) if address(before) == address(after) => {
-            Finding::failed(format!("{}, but the service is another object: uid {} before, {} after", address(after), before.uid, after.uid))
-        }
+        (Answer::Known(before), Answer::Known(after)) if address(before) == address(after) => Finding::failed(format!(
+            "{}, but the service is another object: uid {} before, {} after",
+            address(after),
+            before.uid,
+            after.uid
+        )),
         (Answer::Known(before), Answer::Known(after)) => {
             Finding::failed(format!("the service address was {} and is {}", address(before), address(after)))
         }
@@ -48,7 +51,10 @@ mod tests {
 
     #[test]
     fn another_address_port_or_object_fails() {
-        assert_eq!(after(|service| service.cluster_ip = "10.0.0.9".into()).detail, "the service address was 10.0.0.1:1433 and is 10.0.0.9:1433");
+        assert_eq!(
+            after(|service| service.cluster_ip = "10.0.0.9".into()).detail,
+            "the service address was 10.0.0.1:1433 and is 10.0.0.9:1433"
+        );
         assert_eq!(after(|service| service.port = 1434).verdict, Verdict::Failed);
         assert_eq!(after(|service| service.uid = "another".into()).verdict, Verdict::Failed);
     }

@@ -23,7 +23,9 @@ pub(super) fn same_volume(trial: &TrialHistory) -> Finding {
     }
     match (&before.volume_mark, &after.volume_mark) {
         (Answer::Known(Some(mark)), Answer::Known(found)) if found.as_ref() != Some(mark) => Finding::failed(match found {
-            None => "the mark that was stored before the fault is not there: the database serves another volume, or an empty one".to_owned(),
+            None => {
+                "the mark that was stored before the fault is not there: the database serves another volume, or an empty one".to_owned()
+            }
             Some(found) => format!("the mark on the volume is `{found}` and was `{mark}`: the database serves another volume"),
         }),
         (Answer::Known(Some(_)), Answer::Known(_)) => match (&before.volume, &after.volume) {

@@ -1,1 +1,287 @@
-//! (being built)
+//! The Kubernetes client, and what is read through it.
+//!
+//! Every call goes through [`Cluster::call`], which gives it a name and a deadline: a request to a frozen API server would otherwise wait for
+//! ever. kube's own retries are off ([`connect`]): fifteen silent ones on 429 make an eviction that a budget blocks look like a hang.
+//!
+//! - [`Target`]: the workload under test, by name.
+//! - [`snapshot`](Cluster::pod): pod, service and volume at one moment, as facts.
+//! - [`watch`]: what changes, as it arrives; waiting is done on its [`View`], never by polling in a fault.
+
+mod facts;
+pub mod watch;
+
+use std::{fmt, future::Future, time::Duration};
+
+use k8s_openapi::api::core::v1::{Event, Node, PersistentVolume, PersistentVolumeClaim, Pod, Service};
+use kube::{
+    Api, Client, Config,
+    api::ListParams,
+    config::{KubeConfigOptions, Kubeconfig},
+};
+
+pub use self::{facts::pod_facts, watch::View};
+use crate::event::{Answer, PodFacts, ServiceFacts, VolumeFacts};
+
+/// The longest that one call to the API server may take.
+pub const CALL_DEADLINE: Duration = Duration::from_secs(15);
+
+/// What is under test: a workload, the service in front of it, the volume behind it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The namespace of all of it.
+    pub namespace: String,
+    /// The label selector of its pods.
+    pub selector: String,
+    /// The container that runs the database.
+    pub container: String,
+    /// The service that clients use.
+    pub service: String,
+}
+
+/// A cluster, and the target in it.
+#[derive(Clone)]
+pub struct Cluster {
+    client: Client,
+    /// What is under test.
+    pub target: Target,
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cluster").field("target", &self.target).finish_non_exhaustive()
+    }
+}
+
+/// A call to the cluster that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ClusterError {
+    /// The configuration is of no use.
+    #[error("cannot use the kubeconfig")]
+    Config(#[source] Box<kube::config::KubeconfigError>),
+    /// The API server refused, or could not be reached.
+    #[error("could not {what}")]
+    Call {
+        /// What was being done, to what.
+        what: String,
+        /// Why it failed.
+        #[source]
+        source: Box<kube::Error>,
+    },
+    /// The API server did not answer in time.
+    #[error("could not {what}: the API server did not answer within {}", humantime::format_duration(*.deadline))]
+    Deadline {
+        /// What was being done, to what.
+        what: String,
+        /// How long it was waited for.
+        deadline: Duration,
+    },
+    /// Nothing that runs matches the target.
+    #[error("no pod matches `{selector}` in namespace `{namespace}` that is not finished or being deleted")]
+    NoPod {
+        /// The label selector.
+        selector: String,
+        /// The namespace.
+        namespace: String,
+    },
+    /// More than one does, and it is not for us to choose.
+    #[error("{} pods match `{selector}` in namespace `{namespace}`: {}; the target must be one instance", .pods.len(), .pods.join(", "))]
+    ManyPods {
+        /// The label selector.
+        selector: String,
+        /// The namespace.
+        namespace: String,
+        /// Their names.
+        pods: Vec<String>,
+    },
+    /// An object is there but lacks something.
+    #[error("{what} has no {missing}")]
+    Incomplete {
+        /// Which object.
+        what: String,
+        /// What it lacks.
+        missing: &'static str,
+    },
+}
+
+impl ClusterError {
+    /// The HTTP status that the API server answered with, if it did.
+    #[must_use]
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Self::Call { source, .. } => match source.as_ref() {
+                kube::Error::Api(status) => Some(status.code),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
+/// A client for this kubeconfig, without silent retries.
+pub async fn connect(kubeconfig: Kubeconfig) -> Result<Client, ClusterError> {
+    let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+        .await
+        .map_err(|source| ClusterError::Config(Box::new(source)))?;
+    config.default_retry = false;
+    Client::try_from(config).map_err(|source| ClusterError::Call { what: "make a Kubernetes client".to_owned(), source: Box::new(source) })
+}
+
+impl Cluster {
+    /// The target in this cluster.
+    #[must_use]
+    pub const fn new(client: Client, target: Target) -> Self {
+        Self { client, target }
+    }
+
+    /// The client itself; calls through it need a deadline of their own.
+    #[must_use]
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    /// The objects of this kind in the target's namespace.
+    #[must_use]
+    pub fn namespaced<K>(&self) -> Api<K>
+    where
+        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.client(), &self.target.namespace)
+    }
+
+    /// The cluster's objects of this kind.
+    #[must_use]
+    pub fn all<K>(&self) -> Api<K>
+    where
+        K: kube::Resource<DynamicType = ()>,
+    {
+        Api::all(self.client())
+    }
+
+    /// Makes one call under [`CALL_DEADLINE`]. `what` fits behind "could not".
+    pub async fn call<T>(&self, what: impl Into<String>, call: impl Future<Output = kube::Result<T>>) -> Result<T, ClusterError> {
+        let what = what.into();
+        match tokio::time::timeout(CALL_DEADLINE, call).await {
+            Ok(result) => result.map_err(|source| ClusterError::Call { what, source: Box::new(source) }),
+            Err(_) => Err(ClusterError::Deadline { what, deadline: CALL_DEADLINE }),
+        }
+    }
+
+    /// The version of Kubernetes.
+    pub async fn version(&self) -> Result<String, ClusterError> {
+        Ok(self.call("read the version of Kubernetes", self.client.apiserver_version()).await?.git_version)
+    }
+
+    /// The pods of the target, whatever their state.
+    pub async fn pods(&self) -> Result<Vec<Pod>, ClusterError> {
+        let Target { namespace, selector, .. } = &self.target;
+        let what = format!("list the pods with `{selector}` in namespace `{namespace}`");
+        Ok(self.call(what, self.namespaced::<Pod>().list(&ListParams::default().labels(selector))).await?.items)
+    }
+
+    /// The one pod of the target that runs, or is to run: finished ones and those being deleted never match.
+    pub async fn pod(&self) -> Result<Pod, ClusterError> {
+        let Target { namespace, selector, .. } = &self.target;
+        let mut pods = self.pods().await?;
+        pods.retain(|pod| {
+            let facts = pod_facts(pod, &self.target.container);
+            !facts.terminating && !["Succeeded", "Failed"].contains(&facts.phase.as_str())
+        });
+        match pods.len() {
+            1 => Ok(pods.remove(0)),
+            0 => Err(ClusterError::NoPod { selector: selector.clone(), namespace: namespace.clone() }),
+            _ => {
+                let pods = pods.into_iter().map(|pod| pod.metadata.name.unwrap_or_default()).collect();
+                Err(ClusterError::ManyPods { selector: selector.clone(), namespace: namespace.clone(), pods })
+            }
+        }
+    }
+
+    /// The facts of that pod.
+    pub async fn pod_facts(&self) -> Result<PodFacts, ClusterError> {
+        Ok(pod_facts(&self.pod().await?, &self.target.container))
+    }
+
+    /// The service that clients use.
+    pub async fn service(&self) -> Result<ServiceFacts, ClusterError> {
+        let Target { namespace, service: name, .. } = &self.target;
+        let what = format!("service `{name}` in namespace `{namespace}`");
+        let service = self.call(format!("read {what}"), self.namespaced::<Service>().get(name)).await?;
+        let spec = service.spec.unwrap_or_default();
+        let cluster_ip = spec
+            .cluster_ip
+            .filter(|ip| !ip.is_empty() && ip != "None")
+            .ok_or(ClusterError::Incomplete { what: what.clone(), missing: "address" })?;
+        let port = spec
+            .ports
+            .and_then(|ports| ports.first().map(|port| port.port))
+            .and_then(|port| u16::try_from(port).ok())
+            .ok_or(ClusterError::Incomplete { what, missing: "port" })?;
+        Ok(ServiceFacts { uid: service.metadata.uid.unwrap_or_default(), cluster_ip, port })
+    }
+
+    /// The volume that this pod mounts through a claim.
+    pub async fn volume(&self, pod: &Pod) -> Result<VolumeFacts, ClusterError> {
+        let name = pod.metadata.name.as_deref().unwrap_or_default();
+        let claim_name = pod
+            .spec
+            .iter()
+            .flat_map(|spec| spec.volumes.iter().flatten())
+            .find_map(|volume| volume.persistent_volume_claim.as_ref())
+            .map(|source| source.claim_name.clone())
+            .ok_or_else(|| ClusterError::Incomplete { what: format!("pod `{name}`"), missing: "volume claim: its data goes with it" })?;
+        let claim =
+            self.call(format!("read volume claim `{claim_name}`"), self.namespaced::<PersistentVolumeClaim>().get(&claim_name)).await?;
+        let volume_name = claim
+            .spec
+            .and_then(|spec| spec.volume_name)
+            .ok_or_else(|| ClusterError::Incomplete { what: format!("volume claim `{claim_name}`"), missing: "volume yet" })?;
+        let volume = self.call(format!("read volume `{volume_name}`"), self.all::<PersistentVolume>().get(&volume_name)).await?;
+        Ok(VolumeFacts {
+            claim: claim_name,
+            claim_uid: claim.metadata.uid.unwrap_or_default(),
+            volume: volume_name,
+            volume_uid: volume.metadata.uid.unwrap_or_default(),
+        })
+    }
+
+    /// Pod, service and volume at one moment; what the cluster does not tell is [`Answer::Unavailable`], with the reason.
+    pub async fn look(&self) -> (Answer<PodFacts>, Answer<ServiceFacts>, Answer<VolumeFacts>) {
+        let pod = self.pod().await;
+        let volume = match &pod {
+            Ok(pod) => answer(self.volume(pod).await),
+            Err(error) => Answer::Unavailable(chain(error)),
+        };
+        let pod = answer(pod.map(|pod| pod_facts(&pod, &self.target.container)));
+        (pod, answer(self.service().await), volume)
+    }
+
+    /// A node.
+    pub async fn node(&self, name: &str) -> Result<Node, ClusterError> {
+        self.call(format!("read node `{name}`"), self.all::<Node>().get(name)).await
+    }
+
+    /// The latest warning that the cluster has about the target's namespace, for the reader of an error.
+    pub async fn last_warning(&self) -> Option<String> {
+        let what = "list the events";
+        let events = self.call(what, self.namespaced::<Event>().list(&ListParams::default())).await.ok()?;
+        let last = events.items.into_iter().rfind(|event| event.type_.as_deref() == Some("Warning"))?;
+        let object = format!("{} `{}`", last.involved_object.kind.unwrap_or_default(), last.involved_object.name.unwrap_or_default());
+        Some(format!("{object}: {}: {}", last.reason.unwrap_or_default(), last.message.unwrap_or_default()))
+    }
+}
+
+fn answer<T>(result: Result<T, ClusterError>) -> Answer<T> {
+    result.map_or_else(|error| Answer::Unavailable(chain(&error)), Answer::Known)
+}
+
+/// An error with its causes, in one line.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}

@@ -132,3 +132,18 @@ impl NodeChoice {
     /// Every choice there is.
     pub const ALL: [Self; 1] = [Self::Target];
 }
+
+impl Signal {
+    /// Its name, as in `man 7 signal`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Sigkill => "SIGKILL",
+            Self::Sigterm => "SIGTERM",
+            Self::Sigint => "SIGINT",
+            Self::Sigquit => "SIGQUIT",
+            Self::Sigabrt => "SIGABRT",
+            Self::Sigsegv => "SIGSEGV",
+        }
+    }
+}

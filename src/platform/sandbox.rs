@@ -1,0 +1,59 @@
+//! The embedded cluster: its own paths beside the Kubernetes API.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{Defaults, Signalled};
+use crate::{
+    cluster::{Cluster, ClusterError},
+    scenario::Signal,
+};
+
+/// The sandbox, through its API server.
+#[derive(Debug)]
+pub struct SandboxPlatform {
+    cluster: Cluster,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    signalled: Vec<Signalled>,
+}
+
+impl SandboxPlatform {
+    /// Its timers run ten times as fast as Kubernetes' own, so that a trial takes seconds; the proportions are kept.
+    pub(super) const DEFAULTS: Defaults = Defaults {
+        steady_for: Duration::from_secs(1),
+        stable_for: Duration::from_secs(1),
+        give_up_after: Duration::from_secs(15),
+        heartbeat: Duration::from_secs(1),
+        start_within: Duration::from_secs(30),
+    };
+
+    /// The sandbox behind this client.
+    #[must_use]
+    pub const fn new(cluster: Cluster) -> Self {
+        Self { cluster }
+    }
+
+    pub(super) async fn signal(
+        &self,
+        namespace: &str,
+        pod: &str,
+        container: &str,
+        process: &str,
+        signal: Signal,
+    ) -> Result<Vec<Signalled>, ClusterError> {
+        let what = format!("send {} to process `{process}` in container `{container}` of pod `{pod}`", signal.name());
+        let path = format!("/comeback/v1/namespaces/{namespace}/pods/{pod}/containers/{container}/signal");
+        let body = json!({"process": process, "signal": signal.name()}).to_string();
+        let request = http::Request::post(path)
+            .header(http::header::CONTENT_TYPE, "application/json")
+            .body(body.into_bytes())
+            .expect("the path is made of names that Kubernetes accepts");
+        let answer = self.cluster.call(what, self.cluster.client().request::<Answer>(request)).await?;
+        Ok(answer.signalled)
+    }
+}
