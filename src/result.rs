@@ -56,7 +56,7 @@ pub fn exit_code(state: RunState, trials: &[TrialResult], errors: &[String], lef
 /// Everything that a run found.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct RunResult {
-    /// The form of this document: [`RESULT_SCHEMA`].
+    /// The form of this document; it changes when a reader of the old form would be misled.
     #[schemars(extend("const" = RESULT_SCHEMA))]
     pub schema: &'static str,
     /// The version of `comeback` that made the run.

@@ -110,7 +110,7 @@ fn description(trial: &TrialResult) -> String {
         line(format!("{role}: {what}: {} before, {} after", value(before), value(after)));
     }
     for undo in trial.undo.iter().filter(|undo| !undo.done) {
-        line(format!("not undone: {}: {}", undo.what, undo.error.as_deref().unwrap_or("it was not seen to be done")));
+        line(headline::undo_failed(undo));
     }
     out
 }
