@@ -97,6 +97,7 @@ impl Progress {
             Display::Bar { bar, color } => {
                 bar.set_message("");
                 bar.println(format!("{place}: {}{said}", painted(verdict, *color)));
+                bar.set_prefix("");
             }
             Display::Lines(out) => line(out, &format!("{place}: {verdict}{said}")),
         }

@@ -6,7 +6,7 @@
 
 use std::fmt::Write as _;
 
-use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
+use unicode_width::UnicodeWidthStr as _;
 
 /// The text on one line: a line break or tab becomes a space, other invisible controls become visible.
 #[must_use]
@@ -136,17 +136,14 @@ pub(super) fn cut(text: &str, columns: usize) -> String {
     if width(text) <= columns {
         return text.to_owned();
     }
-    let mut out = String::new();
-    let mut taken = 1;
-    for c in text.chars() {
-        taken += c.width().unwrap_or(0);
-        if taken > columns {
-            break;
-        }
-        out.push(c);
-    }
-    out.push('…');
-    out
+    format!("{}…", &text[..fitting(text, columns.saturating_sub(1))])
+}
+
+/// Where the longest beginning of a text ends that takes at most so many columns.
+fn fitting(text: &str, columns: usize) -> usize {
+    // Not the sum over the characters: one emoji is several, and the widths of these do not add up to its own.
+    let ends = text.char_indices().map(|(start, c)| start + c.len_utf8());
+    ends.take_while(|end| width(&text[..*end]) <= columns).last().unwrap_or(0)
 }
 
 /// Appends the text to `out`, on lines of at most `columns`; the first begins with `first`, the further ones with as much space.
@@ -167,15 +164,16 @@ pub(super) fn wrap(out: &mut String, first: &str, text: &str, columns: usize) {
             out.push(' ');
             used += 1;
         }
-        for c in word.chars() {
-            let wide = c.width().unwrap_or(0);
-            if used + wide > room {
-                let _ = write!(out, "\n{:indent$}", "");
-                used = 0;
-            }
-            out.push(c);
-            used += wide;
+        // A word that is longer than a line begins one.
+        let mut rest = word;
+        while width(rest) > room {
+            let first = rest.chars().next().map_or(0, char::len_utf8);
+            let (piece, further) = rest.split_at(fitting(rest, room).max(first));
+            let _ = write!(out, "{piece}\n{:indent$}", "");
+            rest = further;
         }
+        out.push_str(rest);
+        used += width(rest);
     }
     out.push('\n');
 }
@@ -260,6 +258,13 @@ mod tests {
         assert_eq!(out, "why: one two\n     three\n     fifteen_le\n     tters four\n");
     }
 
+    #[test]
+    fn a_long_word_of_emoji_is_broken_by_its_width() {
+        let mut out = String::new();
+        wrap(&mut out, "", "❤️❤️❤️❤️❤️ a", 9);
+        assert_eq!(out, "❤️❤️❤️❤️\n❤️ a\n");
+    }
+
     #[rstest]
     #[case::apart("answer within 10 s.", &["answer", "within", "10 s."])]
     #[case::two_in_a_row("1 m 30 s, then", &["1 m", "30 s,", "then"])]
@@ -274,6 +279,7 @@ mod tests {
     #[case::fits("abc", 3, "abc")]
     #[case::cut("abcdef", 4, "abc…")]
     #[case::wide("日本語", 4, "日…")]
+    #[case::wide_by_its_second_half("❤️❤️❤️", 5, "❤️❤️…")]
     fn a_cut_text_fits_and_shows_that_it_was_cut(#[case] text: &str, #[case] columns: usize, #[case] expected: &str) {
         assert_eq!(cut(text, columns), expected);
     }
@@ -286,7 +292,7 @@ mod tests {
         }
 
         #[test]
-        fn a_wrapped_line_is_never_too_long(text in "[a-z日 ]{0,200}", columns in 20..100_usize) {
+        fn a_wrapped_line_is_never_too_long(text in "([a-z日 ]|❤️|👩‍🚒|10 s){0,200}", columns in 20..100_usize) {
             let mut out = String::new();
             wrap(&mut out, "  - ", &text, columns);
             prop_assert!(out.lines().all(|line| width(line) <= columns), "{}", out);

@@ -342,7 +342,7 @@ proptest! {
 /// The [`make::NASTY`] text, as it must read wherever it stands on one line; what it has in backticks is code.
 const NASTY_READ: &str = concat!(
     r#"a|b c "d" 'e' <script>alert(1)</script> & ]]> \u{1b}[31mred\u{7} # f - g *h* _i_ ~~j~~ \ "#,
-    "👩‍🚒",
+    "👩‍🚒❤️",
     r" \u{202e}k\u{ffff}\u{0} [l](m)"
 );
 
