@@ -6,7 +6,7 @@
 
 use std::fmt::Write as _;
 
-use unicode_width::UnicodeWidthStr as _;
+use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 /// The text on one line: a line break or tab becomes a space, other invisible controls become visible.
 #[must_use]
@@ -139,11 +139,16 @@ pub(super) fn cut(text: &str, columns: usize) -> String {
     format!("{}…", &text[..fitting(text, columns.saturating_sub(1))])
 }
 
-/// Where the longest beginning of a text ends that takes at most so many columns.
+/// Where the longest beginning of a text ends that takes at most so many columns; never within an emoji or an accented letter.
 fn fitting(text: &str, columns: usize) -> usize {
-    // Not the sum over the characters: one emoji is several, and the widths of these do not add up to its own.
-    let ends = text.char_indices().map(|(start, c)| start + c.len_utf8());
-    ends.take_while(|end| width(&text[..*end]) <= columns).last().unwrap_or(0)
+    const JOINER: char = '\u{200d}';
+    let whole = |(start, c): (usize, char)| {
+        let end = start + c.len_utf8();
+        let next = text[end..].chars().next();
+        (c != JOINER && next.is_none_or(|next| next.width() != Some(0))).then_some(end)
+    };
+    // Not the sum over the characters: the widths of those that make up an emoji do not add up to its own.
+    text.char_indices().filter_map(whole).take_while(|end| width(&text[..*end]) <= columns).last().unwrap_or(0)
 }
 
 /// Appends the text to `out`, on lines of at most `columns`; the first begins with `first`, the further ones with as much space.
