@@ -66,8 +66,22 @@ pub(super) fn cause(result: &RunResult) -> Option<String> {
     let red = [Verdict::Failed, Verdict::Unproven, Verdict::Error];
     red.into_iter()
         .find_map(|verdict| result.trials.iter().find(|trial| trial.verdict == verdict))
-        .map(|trial| format!("{} {}: {}", trial.label(), ended(trial.verdict), trial.reason))
+        .map(|trial| format!("{} {}: {}", trial.label(), ended(trial.verdict), reason(trial)))
         .or_else(|| result.errors.first().cloned())
+}
+
+/// The reason, with the measured figure and its bounds if the recovery was not clearly within its limit and the reason does not say so.
+#[must_use]
+pub(super) fn reason(trial: &TrialResult) -> String {
+    let late = match (&trial.recovery, trial.recovery_limit) {
+        (Some(recovery), Some(limit)) => recovery.hi.is_none_or(|hi| hi > limit),
+        _ => false,
+    };
+    if late && !trial.reason.contains(&figure::recovery(trial)) {
+        format!("{} (recovery {})", trial.reason, figure::recovery_and_limit(trial))
+    } else {
+        trial.reason.clone()
+    }
 }
 
 /// The verdict as the end of a sentence that begins with the trial.

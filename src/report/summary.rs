@@ -119,7 +119,7 @@ fn trials(page: &mut Page, result: &RunResult) {
 /// A trial that is not passed: the reason first.
 fn section(page: &mut Page, trial: &TrialResult) {
     page.block(&format!("## {} {}", code(&trial.label()), headline::ended(trial.verdict)));
-    page.block(&md(&trial.reason));
+    page.block(&md(&headline::reason(trial)));
     let mut facts = String::new();
     for FaultResult { fault, victim, mechanism, error } in &trial.faults {
         let _ = write!(facts, "- Fault: {}", code(fault));

@@ -190,7 +190,7 @@ fn table(out: &mut String, result: &RunResult, style: Style) {
 /// Under a trial: if it is not passed, the reason and the laws that were seen not to hold; in any case what was not undone.
 fn why(out: &mut String, trial: &TrialResult, style: Style) {
     if trial.verdict != Verdict::Passed {
-        wrap(out, INDENT, &trial.reason, style.width);
+        wrap(out, INDENT, &headline::reason(trial), style.width);
     }
     for law in trial.laws.iter().filter(|law| law.verdict == Verdict::Failed) {
         let said = one_line(&trial.reason).contains(&one_line(&law.detail));
