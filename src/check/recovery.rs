@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use super::Finding;
 use crate::{
-    event::Side,
     measure::{Recovery, TrialHistory, outages},
     result::Bounded,
 };
@@ -48,8 +47,7 @@ pub(super) fn recovery(trial: &TrialHistory) -> Finding {
 /// How the trial recovered from its last fault.
 pub(super) fn measured(trial: &TrialHistory) -> Option<Recovery> {
     let fault = trial.last_fault()?;
-    let old = trial.snapshots.get(&Side::Before).and_then(|snapshot| snapshot.server_start.known()).cloned().map(crate::event::Incarnation);
-    crate::measure::recovery(&trial.attempts, fault, old.as_ref(), &trial.read_back(), trial.plan.settings.stable_for)
+    crate::measure::recovery(&trial.attempts, fault, trial.old_life().as_ref(), &trial.read_back(), trial.plan.settings.stable_for)
 }
 
 /// The control trial: nothing may have failed.

@@ -2,6 +2,9 @@
 
 mod check;
 pub mod exit;
+pub mod progress;
+mod report;
+mod run;
 mod schema;
 pub mod term;
 

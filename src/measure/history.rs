@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 
 use crate::{
     event::{
-        Attempt, Event, EventKind, Moment, PlannedTrial, ReadBack, RunEnd, RunStarted, Side, Sighting, Snapshot, Step, TableRead, TrialEnd,
+        Attempt, Event, EventKind, Incarnation, Moment, PlannedTrial, ReadBack, RunEnd, RunStarted, Side, Sighting, Snapshot, Step, TableRead, TrialEnd,
         Undone, Victim,
     },
     result::{Engine, Platform},
@@ -117,6 +117,12 @@ impl TrialHistory {
     #[must_use]
     pub fn first_call(&self) -> Option<Moment> {
         self.faults.iter().filter_map(|fault| fault.called).min()
+    }
+
+    /// The life of the server before the first fault, if it tells its start time.
+    #[must_use]
+    pub fn old_life(&self) -> Option<Incarnation> {
+        self.snapshots.get(&Side::Before)?.server_start.known().cloned().map(Incarnation)
     }
 
     /// The attempts of the headline stream whose rows were found on another connection.

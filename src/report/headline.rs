@@ -4,7 +4,7 @@
 
 use crate::{
     report::figure,
-    result::{Engine, Evidence, EvidenceRole, Platform, RunResult, RunState, TrialResult, Verdict},
+    result::{Engine, Evidence, EvidenceRole, Platform, RunResult, RunState, TrialResult, UndoResult, Verdict},
 };
 
 /// How many trials ended how, the gravest first: `1 failed, 3 passed`.
@@ -42,21 +42,22 @@ pub(super) fn state(result: &RunResult) -> Option<String> {
     }
 }
 
-/// What is still in place, and how to remove it: what the run says, and every undo of a trial that was not done.
+/// What is still in place, and how to remove it: what the run says; if it says nothing, each undo that was not done.
 #[must_use]
 pub(super) fn left_in_place(result: &RunResult) -> Vec<String> {
-    let mut left = result.left_in_place.clone();
-    for trial in &result.trials {
-        for undo in trial.undo.iter().filter(|undo| !undo.done) {
-            // The run says it itself, and better, if it knows how to remove it.
-            if result.left_in_place.iter().any(|left| left.contains(&undo.what)) {
-                continue;
-            }
-            let why = undo.error.as_deref().unwrap_or("it was not seen to be done");
-            left.push(format!("{}: could not {}: {why}", trial.label(), undo.what));
-        }
+    if !result.left_in_place.is_empty() {
+        return result.left_in_place.clone();
     }
-    left
+    let not_undone = |trial: &TrialResult| -> Vec<String> {
+        trial.undo.iter().filter(|undo| !undo.done).map(|undo| format!("{}: {}", trial.label(), undo_failed(undo))).collect()
+    };
+    result.trials.iter().flat_map(not_undone).collect()
+}
+
+/// An undo that was not done, and why.
+#[must_use]
+pub(super) fn undo_failed(undo: &UndoResult) -> String {
+    format!("could not {}: {}", undo.what, undo.error.as_deref().unwrap_or("it was not seen to be done"))
 }
 
 /// The cause in a line, of the gravest trial that is not green; `None` when all is well.
@@ -65,13 +66,27 @@ pub(super) fn cause(result: &RunResult) -> Option<String> {
     let red = [Verdict::Failed, Verdict::Unproven, Verdict::Error];
     red.into_iter()
         .find_map(|verdict| result.trials.iter().find(|trial| trial.verdict == verdict))
-        .map(|trial| format!("{} {}: {}", trial.label(), is(trial.verdict), trial.reason))
+        .map(|trial| format!("{} {}: {}", trial.label(), ended(trial.verdict), reason(trial)))
         .or_else(|| result.errors.first().cloned())
+}
+
+/// The reason, with the measured figure and its bounds if the recovery was not clearly within its limit and the reason does not say so.
+#[must_use]
+pub(super) fn reason(trial: &TrialResult) -> String {
+    let late = match (&trial.recovery, trial.recovery_limit) {
+        (Some(recovery), Some(limit)) => recovery.hi.is_none_or(|hi| hi > limit),
+        _ => false,
+    };
+    if late && !trial.reason.contains(&figure::recovery(trial)) {
+        format!("{} (recovery {})", trial.reason, figure::recovery_and_limit(trial))
+    } else {
+        trial.reason.clone()
+    }
 }
 
 /// The verdict as the end of a sentence that begins with the trial.
 #[must_use]
-pub(super) const fn is(verdict: Verdict) -> &'static str {
+pub(super) const fn ended(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Passed => "passed",
         Verdict::Failed => "failed",
@@ -86,20 +101,16 @@ pub(super) const fn is(verdict: Verdict) -> &'static str {
 #[must_use]
 pub(super) fn place(platform: &Platform) -> String {
     let Platform { name, kubernetes, speed, defect } = platform;
-    let mut place = name.clone();
-    match kubernetes {
-        Some(version) => place += &format!(", Kubernetes {version}"),
-        None => place += ", Kubernetes unknown: the API server never answered",
-    }
-    match speed {
-        None => {}
-        Some(1) => place += ", timers as Kubernetes has them",
-        Some(speed) => place += &format!(", timers {speed} times faster than Kubernetes' own"),
-    }
-    if let Some(defect) = defect {
-        place += &format!(", with the defect {defect} switched on");
-    }
-    place
+    let kubernetes = match kubernetes {
+        Some(version) => format!("Kubernetes {version}"),
+        None => "Kubernetes unknown: the API server never answered".into(),
+    };
+    let speed = speed.map(|speed| match speed {
+        1 => "timers as Kubernetes has them".into(),
+        speed => format!("timers {speed} times faster"),
+    });
+    let defect = defect.as_ref().map(|defect| format!("with the defect `{defect}` switched on"));
+    [Some(name.clone()), Some(kubernetes), speed, defect].into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 /// What the database is, and for the stand-in plainly that it is one.
@@ -115,18 +126,18 @@ pub(super) fn engine(engine: Option<&Engine>) -> String {
     }
 }
 
-/// What proves the faults of a trial: `restart count, start time`; what should have and does not, is named.
+/// What proves the faults of a trial: `restart count, start time`; what should have and does not, is named. `None`: neither.
 #[must_use]
-pub(super) fn proof(trial: &TrialResult) -> String {
+pub(super) fn proof(trial: &TrialResult) -> Option<String> {
     let of = |role| -> Vec<&str> {
         trial.evidence.iter().filter(|evidence| evidence.role == role).map(|Evidence { what, .. }| what.as_str()).collect()
     };
     let (proof, missing) = (of(EvidenceRole::Proof), of(EvidenceRole::Missing));
     match (proof.is_empty(), missing.is_empty()) {
-        (true, true) => figure::NOT_MEASURED.into(),
-        (false, true) => proof.join(", "),
-        (true, false) => format!("missing: {}", missing.join(", ")),
-        (false, false) => format!("{}; missing: {}", proof.join(", "), missing.join(", ")),
+        (true, true) => None,
+        (false, true) => Some(proof.join(", ")),
+        (true, false) => Some(format!("missing: {}", missing.join(", "))),
+        (false, false) => Some(format!("{}; missing: {}", proof.join(", "), missing.join(", "))),
     }
 }
 

@@ -53,7 +53,7 @@ fn case(result: &RunResult, trial: &TrialResult) -> TestCase {
         Verdict::Skipped => TestCaseStatus::skipped(),
         Verdict::Unproven | Verdict::Error | Verdict::Interrupted => TestCaseStatus::non_success(NonSuccessKind::Error),
     };
-    status.set_type(trial.verdict.as_str()).set_message(text::one_line(&message(trial))).set_description(description(trial));
+    status.set_type(trial.verdict.as_str()).set_message(text::one_line(&headline::reason(trial))).set_description(description(trial));
 
     let mut case = TestCase::new(text::one_line(&trial.label()), status);
     case.set_classname(text::one_line(&result.platform.name));
@@ -68,26 +68,13 @@ fn case(result: &RunResult, trial: &TrialResult) -> TestCase {
     case
 }
 
-/// The reason, with the measured figure and its bounds if the recovery was not clearly within its limit and the reason does not say so.
-fn message(trial: &TrialResult) -> String {
-    let late = match (&trial.recovery, trial.recovery_limit) {
-        (Some(recovery), Some(limit)) => recovery.hi.is_none_or(|hi| hi > limit),
-        _ => false,
-    };
-    if late && !trial.reason.contains(&figure::recovery(trial)) {
-        format!("{} (recovery {})", trial.reason, figure::recovery_and_limit(trial))
-    } else {
-        trial.reason.clone()
-    }
-}
-
 /// What a reader of a red case needs next, a fact a line.
 fn description(trial: &TrialResult) -> String {
     let mut out = String::new();
     let mut line = |fact: String| {
         let _ = writeln!(out, "{}", text::one_line(&fact));
     };
-    line(message(trial));
+    line(headline::reason(trial));
     line(format!("outage: {}", figure::outage(trial)));
     line(format!("recovery: {}", figure::recovery_and_limit(trial)));
     for fault in &trial.faults {
@@ -110,7 +97,7 @@ fn description(trial: &TrialResult) -> String {
         line(format!("{role}: {what}: {} before, {} after", value(before), value(after)));
     }
     for undo in trial.undo.iter().filter(|undo| !undo.done) {
-        line(format!("not undone: {}: {}", undo.what, undo.error.as_deref().unwrap_or("it was not seen to be done")));
+        line(headline::undo_failed(undo));
     }
     out
 }

@@ -38,7 +38,7 @@ pub mod junit;
 pub mod probes;
 pub mod summary;
 pub mod terminal;
-mod text;
+pub(crate) mod text;
 
 /// A report that is a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -22,9 +22,12 @@ pub fn render(result: &RunResult) -> String {
     if !result.trials.is_empty() {
         trials(&mut page, result);
     }
-    for trial in result.trials.iter().filter(|trial| trial.verdict != Verdict::Passed) {
+    let (begun, never): (Vec<_>, Vec<_>) =
+        result.trials.iter().filter(|trial| trial.verdict != Verdict::Passed).partition(|trial| trial.started.is_some());
+    for trial in begun {
         section(&mut page, trial);
     }
+    page.list("Never began", never.into_iter().map(|trial| format!("{}: {}", code(&trial.label()), md(&trial.reason))));
     not_asked(&mut page, result);
     page.list("Warnings", result.warnings.iter().map(|warning| md(warning)));
     blind_spots(&mut page, result);
@@ -84,11 +87,7 @@ fn head(page: &mut Page, result: &RunResult) {
         md(&result.comeback),
         result.seed
     ));
-    let left = headline::left_in_place(result);
-    if !left.is_empty() {
-        page.list("Still in place", left.iter().map(|left| md(left)));
-        page.block("`comeback heal` undoes what an earlier run left behind.");
-    }
+    page.list("Still in place", headline::left_in_place(result).iter().map(|left| md(left)));
     page.list("Errors outside any trial", result.errors.iter().map(|error| md(error)));
 }
 
@@ -111,7 +110,7 @@ fn trials(page: &mut Page, result: &RunResult) {
                 headline::if_begun(trial, figure::count(trial.rows.acknowledged)),
                 headline::in_doubt(trial),
                 figure::count_if_known(trial.rows.lost),
-                md(&headline::proof(trial)),
+                headline::proof(trial).map_or_else(|| figure::NOT_MEASURED.into(), |proof| md(&proof)),
             ]
         }),
     );
@@ -119,11 +118,8 @@ fn trials(page: &mut Page, result: &RunResult) {
 
 /// A trial that is not passed: the reason first.
 fn section(page: &mut Page, trial: &TrialResult) {
-    page.block(&format!("## {} {}", code(&trial.label()), headline::is(trial.verdict)));
-    page.block(&md(&trial.reason));
-    if trial.started.is_none() {
-        return;
-    }
+    page.block(&format!("## {} {}", code(&trial.label()), headline::ended(trial.verdict)));
+    page.block(&md(&headline::reason(trial)));
     let mut facts = String::new();
     for FaultResult { fault, victim, mechanism, error } in &trial.faults {
         let _ = write!(facts, "- Fault: {}", code(fault));
@@ -159,10 +155,11 @@ fn section(page: &mut Page, trial: &TrialResult) {
     let rows = &trial.rows;
     let _ = writeln!(
         facts,
-        "- Rows: {} acknowledged, {} refused, {} in doubt; {}",
+        "- Rows: {} acknowledged, {} refused, {} in doubt{}; {}",
         figure::count(rows.acknowledged),
         figure::count(rows.refused),
-        headline::in_doubt(trial),
+        figure::count(rows.in_doubt),
+        rows.in_doubt_present.map(|found| format!(" ({} found)", figure::count(found))).unwrap_or_default(),
         if rows.lost.is_none() {
             "there was no final read".to_owned()
         } else {

@@ -26,8 +26,12 @@ pub struct Style {
 
 /// Narrower than this, lines run over rather than say nothing.
 const NARROWEST: usize = 40;
+/// The last column is shown, cut, if this much of it fits.
+const WORTH_SHOWING: usize = 16;
 /// What stands between two columns.
 const GAP: &str = "  ";
+/// What stands before a text under the line of its trial.
+const INDENT: &str = "    ";
 
 impl Style {
     fn paint(self, style: anstyle::Style, text: &str) -> String {
@@ -35,14 +39,8 @@ impl Style {
     }
 
     fn verdict(self, verdict: Verdict, text: &str) -> String {
-        let color = match verdict {
-            Verdict::Passed => AnsiColor::Green,
-            Verdict::Failed => AnsiColor::Red,
-            Verdict::Unproven => AnsiColor::Yellow,
-            Verdict::Error | Verdict::Interrupted => AnsiColor::Magenta,
-            Verdict::Skipped => AnsiColor::Cyan,
-        };
-        self.paint(color.on_default().effects(if verdict == Verdict::Passed { Effects::new() } else { Effects::BOLD }), text)
+        let effects = if verdict == Verdict::Passed { Effects::new() } else { Effects::BOLD };
+        self.paint(color(verdict).on_default().effects(effects), text)
     }
 
     fn dim(self, text: &str) -> String {
@@ -54,6 +52,18 @@ impl Style {
         let mut block = String::new();
         wrap(&mut block, &format!("{word}: "), text, self.width);
         let _ = write!(out, "{}{}", self.paint(color.on_default().effects(Effects::BOLD), word), &block[word.len()..]);
+    }
+}
+
+/// The colour of a verdict. It is never the only sign of it.
+#[must_use]
+pub(crate) const fn color(verdict: Verdict) -> AnsiColor {
+    match verdict {
+        Verdict::Passed => AnsiColor::Green,
+        Verdict::Failed => AnsiColor::Red,
+        Verdict::Unproven => AnsiColor::Yellow,
+        Verdict::Error | Verdict::Interrupted => AnsiColor::Magenta,
+        Verdict::Skipped => AnsiColor::Cyan,
     }
 }
 
@@ -120,8 +130,16 @@ fn columns(result: &RunResult, room: usize) -> Vec<Column> {
         (5, column("acknowledged", true, |trial| headline::if_begun(trial, figure::count(trial.rows.acknowledged)))),
         (6, column("in doubt", true, headline::in_doubt)),
         (3, column("lost", true, |trial| figure::count_if_known(trial.rows.lost))),
-        (7, column("proof", false, headline::proof)),
+        (7, column("proof", false, |trial| headline::proof(trial).unwrap_or_else(|| figure::NOT_MEASURED.into()))),
     ];
+    // What proves the fault is a list of names: the first of them is better than none.
+    let taken: usize = ranked.iter().take(8).map(|(_, column)| GAP.len() + column.width()).sum();
+    let left = room.saturating_sub(taken + GAP.len());
+    if left >= WORTH_SHOWING {
+        for cell in &mut ranked[8].1.cells {
+            *cell = cut(cell, left);
+        }
+    }
     loop {
         let taken: usize = ranked.iter().map(|(_, column)| GAP.len() + column.width()).sum();
         let last = ranked.iter().map(|(rank, _)| *rank).max().unwrap_or(0);
@@ -165,18 +183,21 @@ fn table(out: &mut String, result: &RunResult, style: Style) {
             (if place == 1 { style.verdict(trial.verdict, plain) } else { plain.to_owned() }, plain)
         });
         let _ = writeln!(out, "{}", line(cells));
-        if trial.verdict != Verdict::Passed {
-            why(out, trial, style);
-        }
+        why(out, trial, style);
     }
 }
 
-/// Under a trial that is not passed: the reason, then the laws that were seen not to hold.
+/// Under a trial: if it is not passed, the reason and the laws that were seen not to hold; in any case what was not undone.
 fn why(out: &mut String, trial: &TrialResult, style: Style) {
-    wrap(out, "    ", &trial.reason, style.width);
+    if trial.verdict != Verdict::Passed {
+        wrap(out, INDENT, &headline::reason(trial), style.width);
+    }
     for law in trial.laws.iter().filter(|law| law.verdict == Verdict::Failed) {
         let said = one_line(&trial.reason).contains(&one_line(&law.detail));
         let detail = if said { String::new() } else { format!(": {}", law.detail) };
-        wrap(out, "    ", &format!("law {} {}{detail}", law.law, law.verdict), style.width);
+        wrap(out, INDENT, &format!("law {} {}{detail}", law.law, law.verdict), style.width);
+    }
+    for undo in trial.undo.iter().filter(|undo| !undo.done) {
+        wrap(out, INDENT, &headline::undo_failed(undo), style.width);
     }
 }

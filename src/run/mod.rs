@@ -1,1 +1,21 @@
-//! (being built)
+//! A run: the plan, the engine, the record.
+//!
+//! - [`plan`]: what is going to be done, decided before anything is touched.
+//! - [`Recorder`]: the one who orders events and writes them down; what the engine waits for is read from its [`Live`] view.
+//! - [`trial`]: the steps of one trial.
+//! - [`engine`]: the trials one after the other, the reports after each.
+
+pub mod engine;
+mod folder;
+mod plan;
+mod recorder;
+mod settle;
+mod trial;
+
+pub use self::{
+    engine::{Engine, EngineError},
+    folder::{Folder, FolderError, read_record},
+    plan::plan,
+    recorder::{Feed, Live, RecordError, Recorder},
+    trial::Stop,
+};

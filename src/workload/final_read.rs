@@ -10,9 +10,7 @@ use std::{
 };
 
 use sha2::{Digest as _, Sha256};
-use tokio::time::Instant;
-
-use super::{Ledger, Row, RowKey, Server, SqlError, TABLES, Tables, TrialKey, tables::DATABASE};
+use super::{Ledger, Row, RowKey, Session, SqlError, TABLES, Tables, TrialKey};
 use crate::event::{Outcome, TableRead};
 
 /// The longest silence between two rows of a final read.
@@ -148,16 +146,14 @@ fn line<I: IntoIterator<Item = T>, T: AsRef<[u8]>>(cells: I) -> io::Result<Vec<u
 /// Reads both tables of a trial, compares them with the ledger and appends their rows to the file.
 ///
 /// # Errors
-/// If the server cannot be reached or breaks off; the file then ends with the last row that came.
+/// If the server refuses or breaks off; the file then ends with the last row that came.
 pub async fn read_tables(
-    server: &Server,
+    session: &mut Session,
     tables: &Tables,
     ledger: &Ledger,
     label: (&str, u32),
     file: &mut RowFile,
-    connect_deadline: Instant,
 ) -> Result<Vec<TableRead>, SqlError> {
-    let mut session = server.connect(DATABASE, connect_deadline).await?;
     let mut reads = Vec::with_capacity(TABLES.len());
     for table in TABLES {
         let mut comparison = Comparison::new(table, &tables.trial, ledger);
@@ -183,8 +179,6 @@ pub async fn read_tables(
         read.sha256 = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
         reads.push(read);
     }
-    // The rows are here; a farewell that fails changes nothing.
-    let _ = session.close(Instant::now() + ROW_DEADLINE).await;
     Ok(reads)
 }
 

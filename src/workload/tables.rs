@@ -19,6 +19,9 @@ pub const TABLES: [&str; 2] = ["keyed", "heap"];
 /// `sqlserver_start_time` as text, milliseconds included; it names the life of the server that took a row.
 const START_TIME: &str = "SELECT CONVERT(varchar(33), sqlserver_start_time, 126) FROM sys.dm_os_sys_info";
 
+/// "Invalid object name".
+const NO_SUCH_OBJECT: u32 = 208;
+
 /// The tables of one trial.
 #[derive(Clone, Debug)]
 pub struct Tables {
@@ -125,9 +128,30 @@ impl Tables {
         Ok(count(0) > Some(0) && count(1) > Some(0))
     }
 
-    /// What the server returns as the volume's mark: gone means that it serves another volume.
-    pub async fn read_mark(&self, session: &mut Session, deadline: Instant) -> Result<Answer<String>, SqlError> {
-        session.ask(&format!("SELECT mark FROM {}", self.name("mark")), deadline).await
+    /// What the server returns as the volume's mark. `Known(None)`: it answers, and mark, table or database are not there, so it serves another
+    /// volume.
+    pub async fn read_mark(&self, server: &Server, deadline: Instant) -> Answer<Option<String>> {
+        match self.try_read_mark(server, deadline).await {
+            Ok(answer) => answer,
+            Err(error) => Answer::Unavailable(error.to_string()),
+        }
+    }
+
+    async fn try_read_mark(&self, server: &Server, deadline: Instant) -> Result<Answer<Option<String>>, SqlError> {
+        let mut session = match server.connect(DATABASE, deadline).await {
+            Ok(session) => session,
+            // The server does not say to a stranger whether the database is not there or may not be used: `master` knows.
+            Err(error) if error.code().is_some() && !exists(server, deadline).await? => return Ok(Answer::Known(None)),
+            Err(error) => return Err(error),
+        };
+        let result = session.batch(&format!("SELECT mark FROM {}", self.name("mark")), deadline).await;
+        let answer = match result {
+            Ok(rows) => Answer::Known(rows.first().and_then(|row| row.try_get::<&str, _>(0).ok().flatten()).map(str::to_owned)),
+            Err(error) if error.code() == Some(NO_SUCH_OBJECT) => Answer::Known(None),
+            Err(error) => return Err(error),
+        };
+        session.close(deadline).await?;
+        Ok(answer)
     }
 
     /// The server's start time.
@@ -141,6 +165,14 @@ impl Tables {
         let order = if table == "heap" { ", id" } else { "" };
         format!("SELECT writer, seq, payload, checksum, incarnation{order} FROM {} ORDER BY writer, seq{order}", self.name(table))
     }
+}
+
+/// Whether the server has our database.
+async fn exists(server: &Server, deadline: Instant) -> Result<bool, SqlError> {
+    let mut master = server.connect("master", deadline).await?;
+    let rows = master.query("SELECT name FROM sys.databases WHERE name = @P1", &[&DATABASE], deadline).await?;
+    master.close(deadline).await?;
+    Ok(!rows.is_empty())
 }
 
 impl std::fmt::Display for Side {

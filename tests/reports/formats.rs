@@ -265,12 +265,27 @@ fn no_cell_starts_a_formula_or_breaks_a_line() {
 
 // summary.md
 
+/// A page as a forge renders it: with every extension that could take a text for markup.
+fn parsed(page: &str) -> impl Iterator<Item = pulldown_cmark::Event<'_>> {
+    use pulldown_cmark::{Event, Options, Parser};
+    let options = Options::ENABLE_TABLES
+        | Options::ENABLE_STRIKETHROUGH
+        | Options::ENABLE_TASKLISTS
+        | Options::ENABLE_FOOTNOTES
+        | Options::ENABLE_GFM
+        | Options::ENABLE_MATH;
+    Parser::new_ext(page, options).inspect(|event| match event {
+        Event::Html(html) | Event::InlineHtml(html) => panic!("HTML got through: {html}"),
+        _ => {}
+    })
+}
+
 /// The cells of every table of a page, as a reader sees them: a table, its rows, their text.
 fn cells(page: &str) -> Vec<Vec<Vec<String>>> {
-    use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
+    use pulldown_cmark::{Event, Tag, TagEnd};
     let mut tables = Vec::new();
     let mut cell = None::<String>;
-    for event in Parser::new_ext(page, Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH) {
+    for event in parsed(page) {
         match event {
             Event::Start(Tag::Table(_)) => tables.push(Vec::new()),
             Event::Start(Tag::TableHead | Tag::TableRow) => tables.last_mut().expect("in a table").push(Vec::new()),
@@ -284,17 +299,50 @@ fn cells(page: &str) -> Vec<Vec<Vec<String>>> {
                     cell.push_str(&text);
                 }
             }
-            Event::Html(html) | Event::InlineHtml(html) => panic!("HTML got through: {html}"),
             _ => {}
         }
     }
     tables
 }
 
-/// The [`make::NASTY`] text, as it must read wherever it stands on one line.
+/// The paragraphs of a page, as a reader sees them.
+fn paragraphs(page: &str) -> Vec<String> {
+    use pulldown_cmark::{Event, Tag, TagEnd};
+    let mut paragraphs = Vec::new();
+    let mut open = false;
+    for event in parsed(page) {
+        match event {
+            Event::Start(Tag::Paragraph) => {
+                paragraphs.push(String::new());
+                open = true;
+            }
+            Event::End(TagEnd::Paragraph) => open = false,
+            Event::Text(text) | Event::Code(text) if open => paragraphs.last_mut().expect("a paragraph").push_str(&text),
+            Event::SoftBreak | Event::HardBreak if open => paragraphs.last_mut().expect("a paragraph").push('\n'),
+            _ => {}
+        }
+    }
+    paragraphs
+}
+
+proptest! {
+    #[test]
+    fn a_reader_of_the_summary_sees_any_text_as_it_is(text in r"[ -_a-~é日]{1,40}|[-+=#*_0-9.)>\[\]x: ]{1,8}") {
+        let read = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        prop_assume!(!read.is_empty());
+        let mut run = kind("failed-law");
+        run.trials[1].reason.clone_from(&text);
+        run.trials[1].evidence[0].what.clone_from(&text);
+        let page = summary::render(&run);
+        prop_assert!(paragraphs(&page).contains(&read), "no paragraph reads {:?}:\n{}", read, page);
+        prop_assert_eq!(&cells(&page)[1][1][0], &read);
+    }
+}
+
+/// The [`make::NASTY`] text, as it must read wherever it stands on one line; what it has in backticks is code.
 const NASTY_READ: &str = concat!(
-    r#"a|b `c` "d" 'e' <script>alert(1)</script> & ]]> \u{1b}[31mred\u{7} # f - g *h* _i_ ~~j~~ \ "#,
-    "👩‍🚒",
+    r#"a|b c "d" 'e' <script>alert(1)</script> & ]]> \u{1b}[31mred\u{7} # f - g *h* _i_ ~~j~~ \ "#,
+    "👩‍🚒❤️",
     r" \u{202e}k\u{ffff}\u{0} [l](m)"
 );
 
@@ -303,9 +351,10 @@ fn a_reader_of_the_summary_sees_every_text_as_it_is() {
     let tables = cells(&summary::render(&make::nasty()));
     assert_eq!(tables.len(), 2, "the trials, and the evidence of the one that failed");
     assert_eq!(tables[0][1].len(), tables[0][0].len());
-    assert_eq!(tables[0][1][0], NASTY_READ);
+    let as_text = NASTY_READ.replace("|b c ", "|b `c` ");
+    assert_eq!(tables[0][1][0], as_text, "a name is no message: its backticks are a part of it");
     assert_eq!(tables[0][1][8], NASTY_READ);
-    assert_eq!(tables[1][1], [NASTY_READ, NASTY_READ, NASTY_READ, "proof"]);
+    assert_eq!(tables[1][1], [NASTY_READ, &as_text, &as_text, "proof"]);
 }
 
 #[test]

@@ -253,7 +253,7 @@ pub(crate) fn attempt(stream: &'static str, number: u64, due: u64) -> AttemptRow
 }
 
 /// Every text that has ever broken a report.
-pub(crate) const NASTY: &str = "a|b `c` \"d\" 'e' <script>alert(1)</script> & ]]> \u{1b}[31mred\u{7}\r\n\n# f\n- g *h* _i_ ~~j~~ \\ 👩‍🚒 \u{202e}k\u{ffff}\u{0}\u{2028}[l](m)";
+pub(crate) const NASTY: &str = "a|b `c` \"d\" 'e' <script>alert(1)</script> & ]]> \u{1b}[31mred\u{7}\r\n\n# f\n- g *h* _i_ ~~j~~ \\ 👩‍🚒❤️ \u{202e}k\u{ffff}\u{0}\u{2028}[l](m)";
 
 /// A run whose every text is [`NASTY`].
 pub(crate) fn nasty() -> RunResult {

@@ -1,0 +1,211 @@
+//! `comeback run`: runs scenarios, and ends with the exit code that they earned.
+
+use std::{
+    io::IsTerminal as _,
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use chrono::Utc;
+use clap::{Args, ValueEnum};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{exit::Exit, progress::Progress, term};
+use crate::{
+    cluster::chain,
+    fault::Undo,
+    report::terminal,
+    result::{RunResult, TrialResult},
+    run::{
+        Folder,
+        engine::{self, Audience, Defect},
+    },
+    sandbox,
+    scenario::Suite,
+    sqld,
+};
+
+/// Run scenarios on the embedded sandbox: break the database, measure how it comes back, prove that the rows are there.
+///
+/// Without PATH the scenarios of `scenarios/` in this folder, or else those that are built in. Ctrl-C stops, undoes what was done, and
+/// reports what is known; a second one leaves at once and names what is left in place.
+///
+/// Exit codes: 0 all passed, 1 an expectation failed, 2 a scenario or an argument is invalid, 3 unproven, 4 the environment failed, 5 an
+/// undo failed, 130 interrupted and undone.
+#[derive(Debug, Args)]
+pub(super) struct Run {
+    /// Scenario files, or folders with scenarios.
+    #[arg(value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    /// Where the folder of the run is made.
+    #[arg(long, value_name = "DIR", default_value = "reports")]
+    out: PathBuf,
+    /// The seed of every random choice; the report of a run names its own.
+    #[arg(long, value_name = "NUMBER")]
+    seed: Option<u64>,
+    /// Make something go wrong on purpose, to see whether it is found.
+    #[arg(long, value_name = "NAME")]
+    defect: Option<DefectName>,
+    /// A system view that the stand-in database refuses to show, as with too few rights, e.g. `sys.dm_os_sys_info`. It can be repeated.
+    #[arg(long, value_name = "VIEW")]
+    deny: Vec<String>,
+}
+
+/// What can be made to go wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum DefectName {
+    /// A commit is acknowledged before it is stored.
+    AckBeforeStore,
+    /// A restarted database begins with an empty volume.
+    LoseVolume,
+    /// Recovery applies the newest transactions again.
+    ApplyTwice,
+    /// Recovery flips one bit of a stored row.
+    FlipBit,
+    /// The service gets another address when the database is restarted.
+    ChangeAddress,
+    /// A cordoned node cannot be uncordoned.
+    UndoFails,
+}
+
+impl From<DefectName> for Defect {
+    fn from(name: DefectName) -> Self {
+        match name {
+            DefectName::AckBeforeStore => Self::Database(sqld::Defect::AckBeforeStore),
+            DefectName::LoseVolume => Self::Database(sqld::Defect::LoseVolume),
+            DefectName::ApplyTwice => Self::Database(sqld::Defect::ApplyTwice),
+            DefectName::FlipBit => Self::Database(sqld::Defect::FlipBit),
+            DefectName::ChangeAddress => Self::Cluster(sandbox::Defect::ChangeAddress),
+            DefectName::UndoFails => Self::Cluster(sandbox::Defect::UndoFails),
+        }
+    }
+}
+
+/// How wide a table is where nobody says how wide the terminal is.
+const WIDTH: usize = 110;
+
+impl Run {
+    pub(super) fn run(self) -> ExitCode {
+        let suite = match Suite::load(&self.paths) {
+            Ok(suite) => suite,
+            Err(errors) => {
+                term::prose(&errors.render(term::prose_has_color()));
+                return Exit::Invalid.into();
+            }
+        };
+        match self.make(suite) {
+            Ok(code) => code,
+            Err(error) => {
+                term::prose(&format!("error: {error}"));
+                Exit::Environment.into()
+            }
+        }
+    }
+
+    fn make(self, suite: Suite) -> Result<ExitCode, String> {
+        let binary = std::env::current_exe().map_err(|error| format!("could not find this program, which every container runs: {error}"))?;
+        let name = match suite.files.as_slice() {
+            [only] => only.scenario.name.clone(),
+            _ => "suite".to_owned(),
+        };
+        let folder = Folder::create(&self.out, Utc::now(), &name).map_err(|error| chain(&error))?;
+        let path = folder.path.clone();
+        let options = engine::Options {
+            run: uuid::Uuid::new_v4().simple().to_string()[..8].to_owned(),
+            seed: self.seed.unwrap_or_else(|| fastrand::u64(..)),
+            binary,
+            defect: self.defect.map(Defect::from),
+            deny: self.deny,
+            suite,
+        };
+        let trials = options.suite.files.iter().map(|file| file.scenario.repeat.get() as usize).sum();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| format!("could not start the runtime: {error}"))?;
+        let progress = Progress::new(trials);
+        let result = runtime.block_on(async {
+            let shutdown = CancellationToken::new();
+            let signals = Signals::new().map_err(|error| format!("could not listen for signals: {error}"))?;
+            tokio::spawn(signals.watch(shutdown.clone(), folder.journal.watch(), path.clone()));
+            Ok::<_, String>(engine::run(options, folder, &Shown(&progress), shutdown).await)
+        })?;
+        progress.finish();
+        show(&result, &path).map_err(|error| format!("could not print the summary: {error}"))?;
+        Ok(result.exit_code.into())
+    }
+}
+
+fn show(result: &RunResult, path: &std::path::Path) -> std::io::Result<()> {
+    let width = if std::io::stdout().is_terminal() { console_width() } else { WIDTH };
+    let style = terminal::Style { color: term::data_has_color(), width };
+    term::data(&format!("{}exit code {}, reports in {}\n", terminal::render(result, style), result.exit_code, path.display()))
+}
+
+fn console_width() -> usize {
+    std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()).unwrap_or(WIDTH)
+}
+
+/// The signals that stop a run.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.hangup.recv() => {}
+        }
+    }
+
+    /// The first one asks the run to stop; the second one leaves at once, and says what is left.
+    #[expect(clippy::exit, reason = "the second Ctrl-C is for a run that does not stop: nobody is left to return to")]
+    async fn watch(mut self, shutdown: CancellationToken, pending: watch::Receiver<Vec<(u64, Undo)>>, path: PathBuf) {
+        self.next().await;
+        term::prose("interrupted: undoing what was done and writing the reports; once more to leave at once");
+        shutdown.cancel();
+        self.next().await;
+        let pending = pending.borrow().clone();
+        if pending.is_empty() {
+            term::prose("left at once: nothing had to be undone");
+        }
+        for (_, undo) in pending {
+            term::prose(&format!("left in place: {}", undo.by_hand()));
+        }
+        term::prose(&format!("hint: `comeback report {}` writes the reports from what was recorded", path.display()));
+        std::process::exit(Exit::Interrupted.code().into());
+    }
+}
+
+/// The progress display as the audience of a run.
+struct Shown<'a>(&'a Progress);
+
+impl Audience for Shown<'_> {
+    fn trial(&self, name: &str, index: usize) {
+        self.0.trial(name, index);
+    }
+
+    fn step(&self, what: &str) {
+        self.0.step(what);
+    }
+
+    fn finish_trial(&self, trial: &TrialResult) {
+        self.0.finish_trial(trial);
+    }
+}

@@ -1,0 +1,86 @@
+//! What is going to be done.
+
+use std::time::Duration;
+
+use crate::{
+    event::{EVENTS_SCHEMA, PlannedTrial, RunStarted, Settings},
+    platform::Defaults,
+    result::Platform,
+    scenario::{Scenario, Suite},
+};
+
+/// How much longer than the limit the run waits before it gives up: a recovery just beyond it is then measured, not censored.
+const BEYOND_THE_LIMIT: Duration = Duration::from_secs(5);
+
+/// Plans a run of this suite: each scenario as often as it says, in the order of the files.
+#[must_use]
+pub fn plan(suite: &Suite, run: &str, seed: u64, platform: Platform, defaults: &Defaults) -> RunStarted {
+    let mut trials = Vec::new();
+    for file in &suite.files {
+        for number in 1..=file.scenario.repeat.get() {
+            trials.push(PlannedTrial {
+                path: file.path.clone(),
+                scenario: file.scenario.clone(),
+                number,
+                settings: settings(&file.scenario, &platform.name, defaults),
+            });
+        }
+    }
+    RunStarted { schema: EVENTS_SCHEMA.to_owned(), run: run.to_owned(), comeback: env!("CARGO_PKG_VERSION").to_owned(), seed, platform, trials }
+}
+
+fn settings(scenario: &Scenario, platform: &str, defaults: &Defaults) -> Settings {
+    let recovery_within = scenario.expect.recovery_within.as_ref().and_then(|limit| limit.on(platform));
+    let stable_for = scenario.stable_for.map_or(defaults.stable_for, |stable| stable.0);
+    let at_least = recovery_within.map_or(Duration::ZERO, |limit| limit + stable_for + BEYOND_THE_LIMIT);
+    Settings {
+        steady_for: scenario.steady_for.map_or(defaults.steady_for, |steady| steady.0),
+        stable_for,
+        give_up_after: scenario.give_up_after.map_or(defaults.give_up_after.max(at_least), |give_up| give_up.0),
+        recovery_within,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::{HumanDuration, Limit};
+
+    const DEFAULTS: Defaults = Defaults {
+        steady_for: Duration::from_secs(1),
+        stable_for: Duration::from_secs(2),
+        give_up_after: Duration::from_secs(15),
+        heartbeat: Duration::from_secs(1),
+        start_within: Duration::from_secs(30),
+    };
+
+    fn planned(change: impl FnOnce(&mut Scenario)) -> Vec<PlannedTrial> {
+        let mut suite = Suite::built_in();
+        suite.files.truncate(1);
+        change(&mut suite.files[0].scenario);
+        let platform = Platform { name: "sandbox".into(), kubernetes: None, speed: Some(10), defect: None };
+        plan(&suite, "run", 7, platform, &DEFAULTS).trials
+    }
+
+    #[test]
+    fn a_scenario_is_tried_as_often_as_it_says() {
+        let trials = planned(|scenario| scenario.repeat = 3.try_into().unwrap());
+        assert_eq!(trials.iter().map(|trial| trial.number).collect::<Vec<_>>(), [1, 2, 3]);
+    }
+
+    #[test]
+    fn it_is_given_up_only_beyond_the_limit() {
+        let settings = |limit: Option<u64>, give_up: Option<u64>| {
+            planned(|scenario| {
+                scenario.expect.recovery_within = limit.map(|s| Limit::Everywhere(HumanDuration::from_millis(s * 1_000)));
+                scenario.give_up_after = give_up.map(|s| HumanDuration::from_millis(s * 1_000));
+            })[0]
+                .settings
+                .clone()
+        };
+        assert_eq!(settings(None, None).give_up_after, Duration::from_secs(15));
+        assert_eq!(settings(Some(60), None).give_up_after, Duration::from_secs(67));
+        assert_eq!(settings(Some(60), Some(5)).give_up_after, Duration::from_secs(5));
+        assert_eq!(settings(Some(60), None).recovery_within, Some(Duration::from_secs(60)));
+    }
+}

@@ -1,0 +1,480 @@
+//! The steps of one trial.
+//!
+//! 1. a fresh pod, so that no back-off is carried over from the trial before;
+//! 2. tables of its own, a mark on the volume, a snapshot, the first rows, written and read back;
+//! 3. the streams start; when every probe has succeeded for `steadyFor`, and a random part of the cluster's heartbeat later,
+//! 4. the faults, one after the other: aim, journal, inject, confirm;
+//! 5. wait for the first good write, read it back on another connection, then for `stableFor` without a failure, or give up;
+//! 6. undo, last in first out, each verified; what that breaks is measured too;
+//! 7. the streams stop, the writers' sessions end, the tables are read and compared, a second snapshot.
+//!
+//! Whatever ends the steps early (an error, Ctrl-C), 6 is done, and 7 as far as it can be: a lost row must not be hidden by what failed
+//! elsewhere.
+
+use std::{future::Future, time::Duration};
+
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::{Feed, Recorder, settle::settle};
+use crate::{
+    cluster::{Cluster, chain, watch::Watches},
+    event::{Answer, Attempt, EventKind, LedgerEntry, Moment, PlannedTrial, ReadBack, Side, Sighting, Snapshot, Step, TableRead, TrialEnd, Undone},
+    fault::{Fault as _, Journal, Scene},
+    platform::Platform,
+    probe::Probes,
+    result,
+    scenario::FaultSpec,
+    workload::{
+        DATABASE, PROBE_WRITER, RowKey, Server, SqlError, TABLES, Tables,
+        final_read::{self, RowFile},
+        load::{self, Writers},
+    },
+};
+
+/// How long a statement that only looks may take.
+const LOOK_DEADLINE: Duration = Duration::from_secs(10);
+/// How long the service may take to be steady before the first fault, beside `steadyFor` itself.
+const STEADY_DEADLINE: Duration = Duration::from_secs(60);
+/// How long a connection for the final read is tried for: the service has recovered by then, or was given up.
+const READ_DEADLINE: Duration = Duration::from_secs(20);
+/// How often something is tried again.
+const RETRY_PERIOD: Duration = Duration::from_millis(100);
+
+/// Why the steps of a trial ended early.
+#[derive(Debug)]
+pub enum Stop {
+    /// The user wants it.
+    Interrupted,
+    /// Something failed that is no fault of the scenario.
+    Failed(String),
+}
+
+/// What a trial works with.
+#[derive(Debug)]
+pub struct Trial<'a> {
+    /// The cluster.
+    pub cluster: &'a Cluster,
+    /// What this place can do beside.
+    pub platform: &'a Platform,
+    /// The record.
+    pub recorder: &'a Recorder,
+    /// The undo journal.
+    pub journal: &'a mut Journal,
+    /// `rows-before.csv`.
+    pub rows_before: &'a mut RowFile,
+    /// `rows-after.csv`.
+    pub rows_after: &'a mut RowFile,
+    /// The database behind the service address; its `application` is the harness's own.
+    pub server: Server,
+    /// Its number in the run, from 1.
+    pub number: u32,
+    /// What is to be done.
+    pub plan: &'a PlannedTrial,
+    /// The id of the run.
+    pub run: &'a str,
+    /// Where its random choices come from.
+    pub random: fastrand::Rng,
+    /// Is cancelled when the user wants it to stop.
+    pub shutdown: &'a CancellationToken,
+    /// Tells the one who waits what is done just now.
+    pub progress: &'a (dyn Fn(Step) + Sync),
+}
+
+/// The streams of a trial at work, and where they report to.
+struct Streams {
+    probes: Probes,
+    writers: Writers,
+    attempts: Feed<Attempt>,
+    ledger: Feed<LedgerEntry>,
+}
+
+impl Streams {
+    async fn stop(self) {
+        tokio::join!(self.probes.stop(), self.writers.stop());
+        self.attempts.finish().await;
+        self.ledger.finish().await;
+    }
+}
+
+impl Trial<'_> {
+    /// Makes the trial. What it found is in the record; what it broke is undone, or still pending in the journal.
+    pub async fn run(mut self) -> TrialEnd {
+        self.say(EventKind::TrialStarted).await;
+        let sightings: Feed<Sighting> = self.recorder.sightings(self.number);
+        let watches = Watches::start(self.cluster, sightings.sender.clone());
+        let mut tables = Tables::new(self.run, self.number);
+        let mut streams = None;
+
+        let stopped = self.until_recovered(&watches, &mut tables, &mut streams).await.err();
+        if let Some(Stop::Failed(error)) = &stopped {
+            self.say(EventKind::TrialError(error.clone())).await;
+        }
+        let mut interrupted = matches!(stopped, Some(Stop::Interrupted));
+        let undone = self.undo().await;
+        if undone && !interrupted && streams.is_some() {
+            interrupted = matches!(self.after_undo().await, Err(Stop::Interrupted));
+        }
+        let had_streams = streams.is_some();
+        if let Some(streams) = streams {
+            streams.stop().await;
+        }
+        if had_streams && !interrupted {
+            interrupted = matches!(self.rows_after(&tables).await, Err(Stop::Interrupted));
+        }
+        drop(watches);
+        sightings.finish().await;
+        let end = if interrupted { TrialEnd::Interrupted } else { TrialEnd::Completed };
+        self.say(EventKind::TrialFinished(end)).await;
+        end
+    }
+
+    /// Steps 1 to 5.
+    async fn until_recovered(&mut self, watches: &Watches, tables: &mut Tables, streams: &mut Option<Streams>) -> Result<(), Stop> {
+        self.fresh_pod(watches).await?;
+        self.rows_before(tables).await?;
+        let began = self.recorder.clock().now();
+        *streams = Some(self.start(tables).await?);
+        self.steady(began).await?;
+        if self.plan.scenario.faults.is_empty() {
+            // The control trial: as long as a trial with a fault that does nothing.
+            let since = self.recorder.clock().now();
+            return self.stable_since(since).await;
+        }
+        self.step(Step::Faults).await;
+        self.decorrelate().await?;
+        for (index, fault) in self.plan.scenario.faults.iter().enumerate() {
+            if !self.inject(watches, index, fault).await? {
+                // What could not be injected is in the record; what follows would be another experiment.
+                return Ok(());
+            }
+        }
+        self.recovered(tables).await
+    }
+
+    /// Step 1. The first trial has a fresh pod already.
+    async fn fresh_pod(&mut self, watches: &Watches) -> Result<(), Stop> {
+        self.step(Step::FreshPod).await;
+        let start_within = self.platform.defaults().start_within;
+        let mut old = None;
+        if self.number > 1 {
+            let fault = FaultSpec::DeletePod(crate::scenario::DeletePod::default());
+            let scene = Scene { cluster: self.cluster, platform: self.platform, watches };
+            let deleted = async {
+                let aim = fault.aim(&scene).await?;
+                fault.inject(&scene, &aim).await?;
+                Ok::<_, crate::fault::FaultError>(aim.pod.uid)
+            };
+            old = Some(self.unless_interrupted(deleted).await?.map_err(|error| Stop::Failed(chain(&error)))?);
+        }
+        let ready = watches.wait_until("a ready pod of the database", start_within, |view| {
+            view.ready_pod().filter(|pod| Some(&pod.uid) != old.as_ref()).map(|_| ())
+        });
+        match self.unless_interrupted(ready).await? {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                let warning = self.cluster.last_warning().await.map(|warning| format!(" (last warning: {warning})")).unwrap_or_default();
+                Err(Stop::Failed(format!("{error}{warning}")))
+            }
+        }
+    }
+
+    /// Step 2.
+    async fn rows_before(&mut self, tables: &mut Tables) -> Result<(), Stop> {
+        self.step(Step::RowsBefore).await;
+        let mark = uuid::Uuid::new_v4().to_string();
+        let server = self.server.clone();
+        let create = retry(self.platform.defaults().start_within, async |deadline| tables.create(&server, &mark, deadline).await);
+        self.unless_interrupted(create).await?.map_err(|error| Stop::Failed(format!("the database does not take our tables: {error}")))?;
+        self.describe_engine().await;
+        let snapshot = self.snapshot(tables).await;
+        if let Answer::Unavailable(why) = &snapshot.server_start {
+            let text = format!("The server does not tell when it started ({why}): its lives are told apart by pod and container alone");
+            self.recorder.record(None, EventKind::Warning(text)).await;
+        }
+        self.say(EventKind::Snapshot(Side::Before, Box::new(snapshot))).await;
+
+        let ledger = self.recorder.ledger(self.number);
+        let writing = load::write_rows_before(&self.server, tables, &self.plan.scenario.load, &ledger.sender);
+        let written = self.unless_interrupted(writing).await;
+        ledger.finish().await;
+        written?.map_err(|error| Stop::Failed(chain(&error)))?;
+        self.read(tables, Side::Before).await
+    }
+
+    /// Says once a run what the database calls itself.
+    async fn describe_engine(&self) {
+        if self.recorder.history().await.engine.is_some() {
+            return;
+        }
+        let deadline = Instant::now() + LOOK_DEADLINE;
+        let asked = async {
+            let mut session = self.server.connect("master", deadline).await?;
+            let version = session.ask("SELECT @@VERSION", deadline).await?;
+            let edition = session.ask("SELECT CONVERT(nvarchar(128), SERVERPROPERTY('Edition'))", deadline).await?;
+            session.close(deadline).await?;
+            Ok::<_, SqlError>((version, edition))
+        };
+        let Ok((Answer::Known(version), edition)) = asked.await else { return };
+        let stand_in = version.contains("comeback sqld");
+        if stand_in {
+            let text = "The database is the stand-in `comeback sqld`, not SQL Server: this run shows what the harness does, and nothing of SQL Server";
+            self.recorder.record(None, EventKind::Warning(text.to_owned())).await;
+        }
+        let version = version.lines().next().unwrap_or_default().trim().to_owned();
+        let engine = result::Engine { version, edition: edition.known().cloned(), stand_in };
+        self.recorder.record(None, EventKind::EngineSeen(engine)).await;
+    }
+
+    async fn snapshot(&self, tables: &Tables) -> Snapshot {
+        let (pod, service, volume) = self.cluster.look().await;
+        let deadline = Instant::now() + LOOK_DEADLINE;
+        let server_start = match self.server.connect("master", deadline).await {
+            Ok(mut session) => match Tables::start_time(&mut session, deadline).await {
+                Ok(answer) => answer,
+                Err(error) => Answer::Unavailable(error.to_string()),
+            },
+            Err(error) => Answer::Unavailable(error.to_string()),
+        };
+        let volume_mark = tables.read_mark(&self.server, deadline).await;
+        Snapshot { pod, service, volume, server_start, volume_mark }
+    }
+
+    /// Step 3.
+    async fn start(&mut self, tables: &Tables) -> Result<Streams, Stop> {
+        let attempts = self.recorder.attempts(self.number);
+        let ledger = self.recorder.ledger(self.number);
+        let load = Server { application: load_application(self.run), ..self.server.clone() };
+        let scenario = &self.plan.scenario;
+        let probes = Probes::start(self.recorder.clock(), &scenario.probe, &load, tables, &attempts.sender)
+            .await
+            .map_err(|error| Stop::Failed(format!("cannot start the control stream on the loopback interface: {error}")))?;
+        let writers = Writers::start(&load, tables, &scenario.load, &ledger.sender);
+        Ok(Streams { probes, writers, attempts, ledger })
+    }
+
+    async fn steady(&mut self, began: Moment) -> Result<(), Stop> {
+        self.step(Step::SteadyState).await;
+        let steady_for = self.plan.settings.steady_for;
+        let deadline = steady_for + STEADY_DEADLINE;
+        if self.streak(began, steady_for, deadline).await? {
+            Ok(())
+        } else {
+            let waited = humantime::format_duration(deadline);
+            let steady_for = humantime::format_duration(steady_for);
+            Err(Stop::Failed(format!("the service was never without a failure for {steady_for} within {waited}, before any fault")))
+        }
+    }
+
+    /// A random part of the cluster's heartbeat, so that trials do not all hit the same phase of its clockwork.
+    async fn decorrelate(&mut self) -> Result<(), Stop> {
+        let heartbeat = self.platform.defaults().heartbeat;
+        let delay = heartbeat.mul_f64(self.random.f64());
+        self.unless_interrupted(sleep(delay)).await
+    }
+
+    /// Step 4, for one fault. Returns whether it was injected.
+    async fn inject(&mut self, watches: &Watches, index: usize, fault: &FaultSpec) -> Result<bool, Stop> {
+        let scene = Scene { cluster: self.cluster, platform: self.platform, watches };
+        let aim = match self.unless_interrupted(fault.aim(&scene)).await? {
+            Ok(aim) => aim,
+            Err(error) => {
+                self.say(EventKind::FaultFailed(index, chain(&error))).await;
+                return Ok(false);
+            }
+        };
+        self.say(EventKind::FaultResolved(index, aim.victim.clone())).await;
+        for undo in &aim.undo {
+            self.journal.begin(undo.clone()).map_err(|error| Stop::Failed(chain(&error)))?;
+        }
+        self.say(EventKind::FaultCalled(index)).await;
+        match self.unless_interrupted(fault.inject(&scene, &aim)).await? {
+            Ok(reported) => self.say(EventKind::FaultReturned(index, reported)).await,
+            Err(error) => {
+                self.say(EventKind::FaultFailed(index, chain(&error))).await;
+                return Ok(false);
+            }
+        }
+        if let Some(seen) = self.unless_interrupted(fault.confirm(&scene, &aim)).await? {
+            self.say(EventKind::FaultConfirmed(index, seen)).await;
+        }
+        Ok(true)
+    }
+
+    /// Step 5.
+    async fn recovered(&mut self, tables: &Tables) -> Result<(), Stop> {
+        self.step(Step::Recovery).await;
+        let give_up = Instant::now() + self.plan.settings.give_up_after;
+        let shutdown = self.shutdown.clone();
+        let good = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return Err(Stop::Interrupted),
+            good = self.read_back_first_good(tables, give_up) => good?,
+        };
+        if let Some(due) = good {
+            self.streak(due, self.plan.settings.stable_for, give_up.saturating_duration_since(Instant::now())).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the first good write and reads it back. Returns when it was due; `None`: none came.
+    async fn read_back_first_good(&self, tables: &Tables, give_up: Instant) -> Result<Option<Moment>, Stop> {
+        let mut live = self.recorder.live();
+        loop {
+            let waiting = live.wait_for(|live| live.first_good.is_some() || live.broken.is_some());
+            let Ok(Ok(found)) = tokio::time::timeout_at(give_up, waiting).await else { return Ok(None) };
+            let (good, broken) = (found.first_good, found.broken.clone());
+            drop(found);
+            if let Some(broken) = broken {
+                return Err(Stop::Failed(broken.to_string()));
+            }
+            let Some((number, due)) = good else { continue };
+            let started = self.recorder.clock().now();
+            let deadline = (Instant::now() + LOOK_DEADLINE).min(give_up);
+            let key = RowKey { writer: PROBE_WRITER, seq: number };
+            let held = tables.holds(&self.server, key, deadline).await;
+            let ended = self.recorder.clock().now();
+            match held {
+                Ok(found) => {
+                    self.say(EventKind::ReadBack(ReadBack { number, started, ended, found })).await;
+                    // A row that is not there is lost or late; the final read will tell. It is not looked for for ever.
+                    return Ok(Some(due));
+                }
+                Err(_) if Instant::now() + RETRY_PERIOD < give_up => sleep(RETRY_PERIOD).await,
+                Err(_) => return Ok(None),
+            }
+        }
+    }
+
+    /// Step 6. Returns whether something was undone. It is not interrupted: an undo is what an interrupt waits for.
+    async fn undo(&mut self) -> bool {
+        if self.journal.pending().is_empty() {
+            return false;
+        }
+        self.step(Step::Undo).await;
+        // Each entry is tried once, the last one first; what fails stays pending and is named at the end.
+        for (entry, undo) in self.journal.pending() {
+            let mut error = undo.perform(self.cluster).await.err();
+            if error.is_none() {
+                error = self.journal.end(entry).err().map(|error| chain(&error));
+            }
+            self.say(EventKind::Undone(Undone { what: undo.to_string(), error })).await;
+        }
+        true
+    }
+
+    /// What the undo breaks is measured too.
+    async fn after_undo(&mut self) -> Result<(), Stop> {
+        self.step(Step::AfterUndo).await;
+        let since = self.recorder.clock().now();
+        self.stable_since(since).await
+    }
+
+    async fn stable_since(&self, since: Moment) -> Result<(), Stop> {
+        let settings = &self.plan.settings;
+        self.streak(since, settings.stable_for, settings.give_up_after).await.map(drop)
+    }
+
+    /// Waits until the headline stream has been without a failure for `length`, counted from `since`. `false`: not within the deadline.
+    async fn streak(&self, since: Moment, length: Duration, deadline: Duration) -> Result<bool, Stop> {
+        let mut live = self.recorder.live();
+        let waiting = live.wait_for(|live| live.streak.length_since(since) >= length || live.broken.is_some());
+        match self.unless_interrupted(timeout(deadline, waiting)).await? {
+            Ok(Ok(live)) => match &live.broken {
+                Some(broken) => Err(Stop::Failed(broken.to_string())),
+                None => Ok(true),
+            },
+            Ok(Err(_)) | Err(_) => Ok(false),
+        }
+    }
+
+    /// Step 7.
+    async fn rows_after(&mut self, tables: &Tables) -> Result<(), Stop> {
+        self.step(Step::RowsAfter).await;
+        let application = load_application(self.run);
+        let server = self.server.clone();
+        if let Err(why) = self.unless_interrupted(settle(&server, &application)).await? {
+            let text = format!("Whether the writes in doubt were applied is not settled: {why}");
+            self.recorder.record(None, EventKind::Warning(text)).await;
+        }
+        let read = self.read(tables, Side::After).await;
+        let snapshot = self.snapshot(tables).await;
+        self.say(EventKind::Snapshot(Side::After, Box::new(snapshot))).await;
+        read
+    }
+
+    /// Reads both tables, whatever came before; a server that no longer has them has told, too.
+    async fn read(&mut self, tables: &Tables, side: Side) -> Result<(), Stop> {
+        let ledger = self.recorder.history().await.trials.swap_remove(self.number as usize - 1).ledger;
+        let label = (self.plan.scenario.name.as_str(), self.plan.number);
+        let file = match side {
+            Side::Before => &mut *self.rows_before,
+            Side::After => &mut *self.rows_after,
+        };
+        let server = &self.server;
+        let shutdown = self.shutdown;
+        let reading = async {
+            // Only the connection is tried again: a read that broke off has left rows in the file.
+            let mut session = retry(READ_DEADLINE, async |deadline| server.connect(DATABASE, deadline).await).await?;
+            final_read::read_tables(&mut session, tables, &ledger, label, file).await
+        };
+        let result = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return Err(Stop::Interrupted),
+            result = reading => result,
+        };
+        match result {
+            Ok(reads) => {
+                for read in reads {
+                    self.say(EventKind::TableRead(side, Box::new(read))).await;
+                }
+            }
+            Err(error) => {
+                // Is it the tables that are gone, or the server? Gone tables are read: they hold nothing.
+                let gone = tables.read_mark(&self.server, Instant::now() + LOOK_DEADLINE).await == Answer::Known(None);
+                if gone && error.code().is_some() {
+                    for table in TABLES {
+                        self.say(EventKind::TableRead(side, Box::new(TableRead { table: table.to_owned(), ..TableRead::default() }))).await;
+                    }
+                } else {
+                    self.say(EventKind::TableReadFailed(side, error.to_string())).await;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn say(&self, event: EventKind) {
+        self.recorder.record(Some(self.number), event).await;
+    }
+
+    async fn step(&self, step: Step) {
+        (self.progress)(step);
+        self.say(EventKind::Step(step)).await;
+    }
+
+    async fn unless_interrupted<T>(&self, work: impl Future<Output = T>) -> Result<T, Stop> {
+        tokio::select! {
+            biased;
+            () = self.shutdown.cancelled() => Err(Stop::Interrupted),
+            done = work => Ok(done),
+        }
+    }
+}
+
+/// What the server sees as `program_name` of the writers and probes: the final read waits for their sessions to end, not for its own.
+fn load_application(run: &str) -> String {
+    format!("comeback load {run}")
+}
+
+/// Tries until it works or the deadline has passed; the last error is returned. Each try may take [`LOOK_DEADLINE`].
+async fn retry<T>(within: Duration, mut work: impl AsyncFnMut(Instant) -> Result<T, SqlError>) -> Result<T, SqlError> {
+    let end = Instant::now() + within;
+    loop {
+        match work((Instant::now() + LOOK_DEADLINE).min(end)).await {
+            Ok(value) => return Ok(value),
+            Err(error) if Instant::now() + RETRY_PERIOD > end => return Err(error),
+            Err(_) => sleep(RETRY_PERIOD).await,
+        }
+    }
+}
