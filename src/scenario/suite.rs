@@ -254,11 +254,10 @@ mod tests {
         assert_eq!(
             messages(&paths),
             [
-                "the key `name` is missing",
                 "the key `faults` is missing",
                 "`version` must be 1, the only version there is, not `2`",
                 "unknown key `nam`",
-                "the file: expected a scenario, which is a map, found a list",
+                "the file: expected a scenario, which is a map, found an empty list",
                 "there is no such file or folder",
             ]
         );
