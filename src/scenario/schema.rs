@@ -1,5 +1,7 @@
 //! The JSON Schema of a scenario, for editors.
 
+use std::sync::LazyLock;
+
 use schemars::{Schema, generate::SchemaSettings};
 use serde_json::Value;
 
@@ -17,7 +19,8 @@ pub fn schema() -> Schema {
 
 /// The key of a scenario below which `key` belongs: `load` for `writers`. `None`: it belongs nowhere, or at the top.
 pub(super) fn home(key: &str) -> Option<String> {
-    let schema = schema();
+    static SCHEMA: LazyLock<Schema> = LazyLock::new(schema);
+    let schema = &*SCHEMA;
     let top = schema.pointer("/properties")?.as_object()?;
     let below = |property: &Value| -> Option<bool> {
         // Draft 7 ignores what stands beside a reference, so it is wrapped when it has a description.

@@ -68,7 +68,7 @@ fn scenario() -> impl Strategy<Value = Scenario> {
         repeat: NonZeroU32::new(repeat).expect("the range begins with 1"),
         steady_for,
         stable_for,
-        give_up_after: give_up.then_some(HumanDuration(Duration::from_secs(7_200))),
+        give_up_after: give_up.then_some(HumanDuration(Duration::from_hours(2))),
     })
 }
 
