@@ -405,3 +405,74 @@ fn limit(node: &Node, reader: &mut Reader<'_>) -> Option<Limit> {
     }
     Some(Limit::PerPlatform(limits))
 }
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    fn read(text: &str) -> Scenario {
+        parse("x.yaml", text).unwrap_or_else(|errors| panic!("{}", errors.render(false)))
+    }
+
+    #[test]
+    fn three_lines_are_a_scenario() {
+        let scenario = read("version: 1\nname: smallest\nfaults: []\n");
+        let expected = Scenario {
+            version: 1,
+            name: "smallest".into(),
+            about: None,
+            tags: Vec::new(),
+            load: Load::default(),
+            probe: Probe::default(),
+            faults: Vec::new(),
+            expect: Expect::default(),
+            repeat: NonZeroU32::MIN,
+            steady_for: None,
+            stable_for: None,
+            give_up_after: None,
+        };
+        assert_eq!(scenario, expected);
+    }
+
+    #[rstest]
+    #[case::a_bare_name("deletePod")]
+    #[case::nothing_after_it("deletePod:")]
+    #[case::null("{ deletePod: null }")]
+    #[case::no_parameter("deletePod: {}")]
+    #[case::quoted("'deletePod'")]
+    fn a_fault_with_its_defaults_has_many_forms(#[case] form: &str) {
+        let scenario = read(&format!("version: 1\nname: x\nfaults:\n  - {form}\n"));
+        assert_eq!(scenario.faults, [FaultSpec::DeletePod(DeletePod::default())]);
+    }
+
+    #[test]
+    fn line_breaks_of_windows_and_a_byte_order_mark_change_nothing() {
+        let text = include_str!("../../scenarios/drain-node.yaml");
+        let windows = format!("\u{feff}{}", text.replace('\n', "\r\n"));
+        assert_eq!(read(&windows), read(text));
+    }
+
+    #[test]
+    fn an_about_may_be_a_block() {
+        let scenario = read("version: 1\nname: x\nabout: >\n  One sentence\n  on two lines.\nfaults: []\n");
+        assert_eq!(scenario.about.as_deref(), Some("One sentence on two lines."));
+    }
+
+    #[test]
+    fn an_alias_stands_for_a_whole_value() {
+        let scenario = read("version: 1\nname: x\nsteadyFor: &t 3s\nstableFor: *t\nfaults: []\n");
+        assert_eq!(
+            (scenario.steady_for, scenario.stable_for),
+            (Some(HumanDuration::from_millis(3_000)), Some(HumanDuration::from_millis(3_000)))
+        );
+    }
+
+    #[test]
+    fn an_error_in_one_place_hides_none_in_another() {
+        let errors = parse("x.yaml", "version: 3\nname: X\nload: { rate: 5 }\nfaults: [nothing]\nzzz: 1\n").expect_err("all is wrong");
+        let lines: Vec<_> = errors.iter().filter_map(Diagnostic::line_and_column).map(|(line, _)| line).collect();
+        assert_eq!(lines, [1, 2, 3, 4, 5]);
+    }
+}
