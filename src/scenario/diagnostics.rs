@@ -120,7 +120,7 @@ impl Diagnostic {
     fn render(&self, renderer: &Renderer) -> String {
         let mut elements: Vec<Element<'_>> = Vec::new();
         match &self.place {
-            Place::Path(path) => elements.push(Origin::path(path).into()),
+            Place::Path(path) => elements.push(Origin::path(normalize_untrusted_str(path)).into()),
             Place::Text(excerpts) => elements.extend(excerpts.iter().map(Excerpt::element)),
         }
         elements.extend(self.help.iter().map(|help| Level::HELP.message(normalize_untrusted_str(help)).into()));
@@ -131,14 +131,15 @@ impl Diagnostic {
 
 impl Excerpt {
     fn element(&self) -> Element<'_> {
+        let path = normalize_untrusted_str(&self.path);
         let Some(text) = &self.text else {
-            return Origin::path(&self.path).line(self.line).char_column(self.column).into();
+            return Origin::path(path).line(self.line).char_column(self.column).into();
         };
         let marks = self.marks.iter().map(|mark| {
             let kind = if mark.primary { AnnotationKind::Primary } else { AnnotationKind::Context };
             kind.span(mark.span.clone()).label(Some(mark.label.as_str()).filter(|label| !label.is_empty()))
         });
-        Snippet::source(text).path(&self.path).line_start(self.line).annotations(marks).into()
+        Snippet::source(text).path(path).line_start(self.line).annotations(marks).into()
     }
 }
 
@@ -254,7 +255,16 @@ mod tests {
     #[test]
     fn an_excerpt_shows_place_mark_and_help() {
         let all = Diagnostics::of(vec![at("a.yaml", 7).help("try this").note("or not")]).expect("there is one");
-        insta::assert_snapshot!(all.render(false), @"");
+        insta::assert_snapshot!(all.render(false), @r"
+        error: wrong
+         --> a.yaml:7:1
+          |
+        7 | x: 1
+          | ^ here
+          |
+          = help: try this
+          = note: or not
+        ");
     }
 
     #[test]

@@ -8,9 +8,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// What the JSON Schema can say about the text of a duration: whole or decimal numbers, each with a unit.
 ///
 /// The units are humantime's. A schema cannot say how long the whole is; [`parse`](super::parse) does.
-pub(super) const DURATION_PATTERN: &str = "^([0-9]+(\\.[0-9]+)?(nanos|nsec|ns|usec|us|\u{b5}s|millis|msec|ms|seconds|second|secs|sec|s|\
+pub(super) const DURATION_PATTERN: &str = "^ *([0-9]+(\\.[0-9]+)? *(nanos|nsec|ns|usec|us|\u{b5}s|millis|msec|ms|seconds|second|secs|sec|s|\
                                     minutes|minute|mins|min|m|hours|hour|hrs|hr|h|days|day|d|weeks|week|wks|wk|w|\
-                                    months|month|M|years|year|yrs|yr|y) ?)+$";
+                                    months|month|M|years|year|yrs|yr|y) *)+$";
 
 /// A text longer than this is not a duration that anybody meant, nor is a number with more digits than [`MAX_DIGITS`].
 const MAX_TEXT: usize = 64;

@@ -10,7 +10,7 @@ use super::HumanDuration;
 pub(super) const MAX_PROCESS: usize = 64;
 
 /// What the name of a process looks like: no path, no control character.
-pub(super) const PROCESS_PATTERN: &str = r"^[^/\x00-\x1f\x7f]+$";
+pub(super) const PROCESS_PATTERN: &str = r"^[^/\x00-\x1f\x7f-\x9f]+$";
 
 /// One fault of a scenario: in the file a map with one key.
 ///

@@ -3,7 +3,7 @@
 //! One function a type, one line a key, in the order of the type's fields. A key is known because it is read here, so no list of keys exists
 //! that could be forgotten; that the JSON Schema knows the same ones is tested.
 
-use std::{num::NonZeroU32, ops::RangeInclusive, time::Duration};
+use std::{collections::BTreeMap, num::NonZeroU32, ops::RangeInclusive, time::Duration};
 
 use super::{
     DeletePod, Diagnostics, DrainNode, Expect, FaultSpec, HumanDuration, KillProcess, Limit, Load, MovedTo, NodeChoice, Probe, Rate,
@@ -68,9 +68,7 @@ fn scenario(node: &Node, reader: &mut Reader<'_>) -> (Option<Scenario>, Option<(
     let version = fields.required("version", "write `version: 1`", r, version);
     let name = fields.required("name", "write `name: my-scenario`", r, word);
     let place = fields.node("name").map(|node| r.excerpt(node, "named here"));
-    let about = fields.optional("about", r, |node, r| {
-        text(node, &format!("a text of 1 to {MAX_ABOUT} characters"), r, |text| (1..=MAX_ABOUT).contains(&text.chars().count()))
-    });
+    let about = fields.optional("about", r, about);
     let tags = fields.optional("tags", r, tags);
     let load = fields.optional("load", r, load);
     let probe = fields.optional("probe", r, probe);
@@ -145,11 +143,24 @@ fn version(node: &Node, reader: &mut Reader<'_>) -> Option<u32> {
             reader.wrong_value(node, "1, the only version there is", None);
             None
         }
+        Value::Text(text) if text == "1" => {
+            reader.wrong_type(node, "the number 1", Some("remove the quotes".into()));
+            None
+        }
         _ => {
             reader.wrong_type(node, "the number 1", None);
             None
         }
     }
+}
+
+/// A sentence: what `ABOUT_PATTERN` says. The line break with which a block of YAML ends is not part of it.
+fn about(node: &Node, reader: &mut Reader<'_>) -> Option<String> {
+    let about = text(node, &format!("a line of 1 to {MAX_ABOUT} characters"), reader, |text| {
+        let line = text.trim_end_matches('\n');
+        !line.is_empty() && !line.contains(char::is_control) && text.chars().count() <= MAX_ABOUT
+    })?;
+    Some(about.trim_end_matches('\n').to_owned())
 }
 
 /// A name or a tag: what `NAME_PATTERN` says.
@@ -160,15 +171,15 @@ fn word(node: &Node, reader: &mut Reader<'_>) -> Option<String> {
 }
 
 fn tags(node: &Node, reader: &mut Reader<'_>) -> Option<Vec<String>> {
-    let mut seen: Vec<(String, Excerpt)> = Vec::new();
+    let mut seen: BTreeMap<String, Excerpt> = BTreeMap::new();
     list(node, "a list of words such as `[nightly, node]`", MAX_TAGS, reader, |node, reader| {
         let tag = word(node, reader)?;
-        if let Some((_, before)) = seen.iter().find(|(known, _)| *known == tag) {
+        if let Some(before) = seen.get(&tag) {
             let message = format!("the tag {} is given twice", quoted(&tag));
             let diagnostic = Diagnostic::at(reader.excerpt(node, "again here"), message).see(before.clone());
             reader.found.push(diagnostic);
         } else {
-            seen.push((tag.clone(), reader.excerpt(node, "first here")));
+            seen.insert(tag.clone(), reader.excerpt(node, "first here"));
         }
         Some(tag)
     })
@@ -315,7 +326,7 @@ fn kill_process(node: &Node, reader: &mut Reader<'_>) -> Option<KillProcess> {
     let process = fields.optional("process", reader, |node, r| {
         let expected = format!("the name of a process, of 1 to {MAX_PROCESS} characters and without a path");
         text(node, &expected, r, |text| {
-            (1..=MAX_PROCESS).contains(&text.chars().count()) && !text.chars().any(|c| c == '/' || c.is_ascii_control())
+            (1..=MAX_PROCESS).contains(&text.chars().count()) && !text.chars().any(|c| c == '/' || c.is_control())
         })
     });
     let signal = fields.optional("signal", reader, signal);
@@ -378,7 +389,7 @@ fn limit(node: &Node, reader: &mut Reader<'_>) -> Option<Limit> {
     if platforms.is_empty() {
         reader.wrong_value(node, "a duration, or a map from at least one platform to a duration", None);
     }
-    let mut limits = std::collections::BTreeMap::new();
+    let mut limits = BTreeMap::new();
     for (platform, key, value) in platforms {
         if !PLATFORMS.contains(&platform) {
             let diagnostic = Diagnostic::at(reader.excerpt(key, "no such platform"), format!("unknown platform {}", quoted(platform)));
@@ -393,4 +404,75 @@ fn limit(node: &Node, reader: &mut Reader<'_>) -> Option<Limit> {
         }
     }
     Some(Limit::PerPlatform(limits))
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    fn read(text: &str) -> Scenario {
+        parse("x.yaml", text).unwrap_or_else(|errors| panic!("{}", errors.render(false)))
+    }
+
+    #[test]
+    fn three_lines_are_a_scenario() {
+        let scenario = read("version: 1\nname: smallest\nfaults: []\n");
+        let expected = Scenario {
+            version: 1,
+            name: "smallest".into(),
+            about: None,
+            tags: Vec::new(),
+            load: Load::default(),
+            probe: Probe::default(),
+            faults: Vec::new(),
+            expect: Expect::default(),
+            repeat: NonZeroU32::MIN,
+            steady_for: None,
+            stable_for: None,
+            give_up_after: None,
+        };
+        assert_eq!(scenario, expected);
+    }
+
+    #[rstest]
+    #[case::a_bare_name("deletePod")]
+    #[case::nothing_after_it("deletePod:")]
+    #[case::null("{ deletePod: null }")]
+    #[case::no_parameter("deletePod: {}")]
+    #[case::quoted("'deletePod'")]
+    fn a_fault_with_its_defaults_has_many_forms(#[case] form: &str) {
+        let scenario = read(&format!("version: 1\nname: x\nfaults:\n  - {form}\n"));
+        assert_eq!(scenario.faults, [FaultSpec::DeletePod(DeletePod::default())]);
+    }
+
+    #[test]
+    fn line_breaks_of_windows_and_a_byte_order_mark_change_nothing() {
+        let text = include_str!("../../scenarios/drain-node.yaml");
+        let windows = format!("\u{feff}{}", text.replace('\n', "\r\n"));
+        assert_eq!(read(&windows), read(text));
+    }
+
+    #[test]
+    fn an_about_may_be_a_block() {
+        let scenario = read("version: 1\nname: x\nabout: >\n  One sentence\n  on two lines.\nfaults: []\n");
+        assert_eq!(scenario.about.as_deref(), Some("One sentence on two lines."));
+    }
+
+    #[test]
+    fn an_alias_stands_for_a_whole_value() {
+        let scenario = read("version: 1\nname: x\nsteadyFor: &t 3s\nstableFor: *t\nfaults: []\n");
+        assert_eq!(
+            (scenario.steady_for, scenario.stable_for),
+            (Some(HumanDuration::from_millis(3_000)), Some(HumanDuration::from_millis(3_000)))
+        );
+    }
+
+    #[test]
+    fn an_error_in_one_place_hides_none_in_another() {
+        let errors = parse("x.yaml", "version: 3\nname: X\nload: { rate: 5 }\nfaults: [nothing]\nzzz: 1\n").expect_err("all is wrong");
+        let lines: Vec<_> = errors.iter().filter_map(Diagnostic::line_and_column).map(|(line, _)| line).collect();
+        assert_eq!(lines, [1, 2, 3, 4, 5]);
+    }
 }

@@ -58,7 +58,7 @@ impl<'t> Source<'t> {
             path: self.path.to_owned(),
             line,
             column: shown[..from].chars().count() + 1,
-            text: (shown.len() <= LONGEST_LINE).then(|| shown.to_owned()),
+            text: (shown.len() <= LONGEST_LINE).then(|| shown.replace(is_c1, "·")),
             marks: vec![Mark { span: from..to, label: label.into(), primary: true }],
         }
     }
@@ -68,6 +68,12 @@ impl<'t> Source<'t> {
         let line = &self.text[self.lines[self.line(at) - 1]..];
         line.chars().take_while(|c| matches!(c, ' ' | '\t')).any(|c| c == '\t')
     }
+}
+
+/// Whether a terminal may take a character for a command although it is none of ASCII's (which are made visible when they are shown).
+/// What is shown for it has as many bytes, two, so that marks stay where they are.
+fn is_c1(c: char) -> bool {
+    ('\u{80}'..='\u{9f}').contains(&c)
 }
 
 #[cfg(test)]

@@ -55,10 +55,17 @@ impl Suite {
     /// # Errors
     /// Everything that is wrong with any of them: what is there, what can be read, what the files say, and two scenarios with one name.
     pub fn load(paths: &[PathBuf]) -> Result<Self, Diagnostics> {
-        if paths.is_empty() {
-            let folder = Path::new(DEFAULT_FOLDER);
-            return if folder.is_dir() { Self::load(&[folder.to_owned()]) } else { Ok(Self::built_in()) };
+        match paths {
+            [] => Self::load_default(Path::new(DEFAULT_FOLDER)),
+            paths => Self::load_all(paths),
         }
+    }
+
+    fn load_default(folder: &Path) -> Result<Self, Diagnostics> {
+        if folder.is_dir() { Self::load_all(&[folder.to_owned()]) } else { Ok(Self::built_in()) }
+    }
+
+    fn load_all(paths: &[PathBuf]) -> Result<Self, Diagnostics> {
         let mut found = Vec::new();
         let texts = texts(&files(paths, &mut found), &mut found);
         Self::read(texts, found)
@@ -225,6 +232,13 @@ mod tests {
     }
 
     #[test]
+    fn without_a_path_the_default_folder_wins_over_the_standard_suite() {
+        let folder = folder(&[("a.yaml", &named("mine"))]);
+        assert_eq!(names(&Suite::load_default(folder.path()).expect("it is well")), ["mine"]);
+        assert_eq!(Suite::load_default(&folder.path().join("missing")), Ok(Suite::built_in()));
+    }
+
+    #[test]
     fn a_folder_gives_its_yaml_files_in_order() {
         let folder =
             folder(&[("b.yml", &named("b")), ("a.yaml", &named("a")), (".hidden.yaml", "["), ("schema.json", "{}"), ("c.txt", "")]);
@@ -254,11 +268,10 @@ mod tests {
         assert_eq!(
             messages(&paths),
             [
-                "the key `name` is missing",
                 "the key `faults` is missing",
                 "`version` must be 1, the only version there is, not `2`",
                 "unknown key `nam`",
-                "the file: expected a scenario, which is a map, found a list",
+                "the file: expected a scenario, which is a map, found an empty list",
                 "there is no such file or folder",
             ]
         );

@@ -16,6 +16,9 @@ pub(super) const NAME_PATTERN: &str = "^[a-z0-9-]{1,63}$";
 /// The longest `about`, in characters.
 pub(super) const MAX_ABOUT: usize = 500;
 
+/// What an `about` looks like: one line, without control characters; a block of YAML ends with a line break.
+pub(super) const ABOUT_PATTERN: &str = r"^[^\x00-\x1f\x7f-\x9f]+\n*$";
+
 /// The most tags of a scenario.
 pub(super) const MAX_TAGS: usize = 32;
 
@@ -67,7 +70,7 @@ pub struct Scenario {
     pub name: String,
     /// A sentence for the reader of the report.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String", length(min = 1, max = MAX_ABOUT))]
+    #[schemars(with = "String", length(max = MAX_ABOUT), regex(pattern = ABOUT_PATTERN))]
     pub about: Option<String>,
     /// Words to select it by.
     #[serde(default)]

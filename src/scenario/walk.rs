@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::{
     HumanDuration,
     diagnostics::{Diagnostic, Excerpt, listed, quoted},
+    schema,
     source::Source,
     yaml::{Node, Value},
 };
@@ -81,6 +82,8 @@ pub(super) struct Fields<'n> {
     node: &'n Node,
     entries: Vec<Entry<'n>>,
     known: Vec<&'static str>,
+    /// Keys that should be there and are not, with help on what to write.
+    missing: Vec<(&'static str, &'static str)>,
 }
 
 struct Entry<'n> {
@@ -126,7 +129,7 @@ impl<'n> Fields<'n> {
     pub(super) fn of(node: &'n Node, expected: &str, reader: &mut Reader<'_>) -> Option<Self> {
         let entries = entries(node, expected, reader)?;
         let entries = entries.into_iter().map(|(name, key, value)| Entry { name, key, value, read: false }).collect();
-        Some(Self { node, entries, known: Vec::new() })
+        Some(Self { node, entries, known: Vec::new(), missing: Vec::new() })
     }
 
     /// The value of `key` as it stands in the file.
@@ -151,28 +154,38 @@ impl<'n> Fields<'n> {
     pub(super) fn required<T>(
         &mut self,
         key: &'static str,
-        help: &str,
+        help: &'static str,
         reader: &mut Reader<'_>,
         read: impl FnOnce(&Node, &mut Reader<'_>) -> Option<T>,
     ) -> Option<T> {
         if self.node(key).is_none() {
-            let span = self.node.span.start..self.node.span.start;
-            let at = reader.source.excerpt(&span, format!("no `{key}` here"));
-            reader.found.push(Diagnostic::at(at, format!("the key `{key}` is missing")).help(help));
+            self.missing.push((key, help));
         }
         self.optional(key, reader, read)
     }
 
-    /// Notes every key that was not read.
+    /// Notes every key that was not read, and every one that is missing, unless it is there but misspelt.
     pub(super) fn finish(self, reader: &mut Reader<'_>) {
+        let mut misspelt = Vec::new();
         for entry in self.entries.iter().filter(|entry| !entry.read) {
             let message = format!("unknown key {}", quoted(entry.name));
             let diagnostic = Diagnostic::at(reader.excerpt(entry.key, "no such key"), message);
             let diagnostic = match nearest(entry.name, self.known.iter().copied()) {
-                Some(meant) => diagnostic.help(format!("did you mean `{meant}`?")),
-                None => diagnostic,
+                Some(meant) => {
+                    misspelt.push(meant);
+                    diagnostic.help(format!("did you mean `{meant}`?"))
+                }
+                None => match schema::home(entry.name) {
+                    Some(home) => diagnostic.help(format!("`{}` is a key of `{home}`", entry.name)),
+                    None => diagnostic,
+                },
             };
             reader.found.push(diagnostic.note(format!("known here: {}", listed(self.known.iter().copied()))));
+        }
+        for (key, help) in self.missing.iter().filter(|(key, _)| !misspelt.contains(key)) {
+            let span = self.node.span.start..self.node.span.start;
+            let at = reader.source.excerpt(&span, format!("no `{key}` here"));
+            reader.found.push(Diagnostic::at(at, format!("the key `{key}` is missing")).help(*help));
         }
     }
 }
@@ -286,7 +299,11 @@ pub(super) fn duration(node: &Node, range: &RangeInclusive<Duration>, reader: &m
             return None;
         }
     };
-    let shown = |duration: &Duration| HumanDuration(*duration).to_string();
+    // `24h`, not `1day`.
+    let shown = |limit: &Duration| match limit.as_secs() / 3_600 {
+        0 => HumanDuration(*limit).to_string(),
+        hours => format!("{hours}h"),
+    };
     match text.parse::<HumanDuration>() {
         Ok(duration) if range.contains(&duration.0) => Some(duration),
         Ok(HumanDuration(Duration::ZERO)) => {
@@ -303,7 +320,7 @@ pub(super) fn duration(node: &Node, range: &RangeInclusive<Duration>, reader: &m
             None
         }
         Err(_) if text.trim_start().starts_with('-') => {
-            reader.wrong_value(node, &format!("{EXPECTED}; it cannot be negative"), None);
+            reader.wrong_value(node, "a duration, which is never negative", None);
             None
         }
         Err(humantime::DurationError::UnknownUnit { unit, .. }) if !unit.is_empty() => {

@@ -58,8 +58,11 @@ impl Value {
             Self::Bool(value) => format!("`{value}`"),
             Self::Whole(_, text) | Self::Number(text) => format!("the number {}", quoted(text)),
             Self::Ambiguous(text) | Self::Text(text) if text.is_empty() => "an empty text".into(),
+            Self::Text(text) if !matches!(plain(text), Self::Text(_)) => format!("the text {}", quoted(text)),
             Self::Ambiguous(text) | Self::Text(text) => quoted(text),
+            Self::List(items) if items.is_empty() => "an empty list".into(),
             Self::List(_) => "a list".into(),
+            Self::Map(entries) if entries.is_empty() => "an empty map".into(),
             Self::Map(_) => "a map".into(),
         }
     }
@@ -86,6 +89,7 @@ pub(super) fn read(source: &Source<'_>) -> Result<Option<Node>, Diagnostic> {
     while let Some(event) = parser.next_event() {
         let (event, place) = event.map_err(|error| syntax_error(source, &error))?;
         let span = bytes(source, place);
+        let alias = matches!(event, Event::Alias(_));
         let (done, anchor) = match event {
             Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => continue,
             Event::DocumentStart(_) => {
@@ -111,7 +115,7 @@ pub(super) fn read(source: &Source<'_>) -> Result<Option<Node>, Diagnostic> {
             }
             Event::SequenceEnd | Event::MappingEnd => {
                 let open = stack.pop().expect("the parser closes what it opened");
-                close(open, span.end)
+                close(open, &span)
             }
             Event::Scalar(_, _, _, Some(_)) => return Err(refused_tag(source, &span)),
             Event::Scalar(text, style, anchor, None) => {
@@ -125,7 +129,8 @@ pub(super) fn read(source: &Source<'_>) -> Result<Option<Node>, Diagnostic> {
                 }
             },
         };
-        nodes += done.size;
+        // What is in a list or a map has been counted; an alias counts as all that it stands for.
+        nodes += if alias { done.size } else { 1 };
         if nodes > MAX_NODES {
             return Err(Diagnostic::at(source.excerpt(&done.span, "up to here"), format!("the file has more than {MAX_NODES} values"))
                 .note("an alias counts as all that it stands for"));
@@ -143,17 +148,17 @@ pub(super) fn read(source: &Source<'_>) -> Result<Option<Node>, Diagnostic> {
 
 fn open(source: &Source<'_>, stack: &mut Vec<Open>, span: Range<usize>, anchor: usize, map: bool) -> Result<(), Diagnostic> {
     if stack.len() == MAX_DEPTH {
-        return Err(Diagnostic::at(source.excerpt(&span, ""), format!("lists and maps are nested more than {MAX_DEPTH} deep")));
+        return Err(too_deep(source, &span));
     }
     stack.push(Open { span, anchor, map, nodes: Vec::new() });
     Ok(())
 }
 
-fn close(open: Open, end: usize) -> (Node, usize) {
+fn close(open: Open, end: &Range<usize>) -> (Node, usize) {
     let size = 1 + open.nodes.iter().map(|node| node.size).sum::<usize>();
-    // The end of a block is where the next thing begins; what it shows ends with the last thing in it.
-    let end = open.nodes.last().map_or(end, |last| last.span.end.max(open.span.end));
-    let span = open.span.start..end.max(open.span.start);
+    // A bracket ends where it is closed. A block has no end of its own but where the next thing begins: it ends with the last thing in it.
+    let last = open.nodes.last().filter(|_| end.is_empty()).map_or(end.end, |last| last.span.end);
+    let span = open.span.start..last.max(open.span.end);
     let value = if open.map {
         let mut entries = Vec::with_capacity(open.nodes.len() / 2);
         let mut nodes = open.nodes.into_iter();
@@ -165,6 +170,10 @@ fn close(open: Open, end: usize) -> (Node, usize) {
         Value::List(open.nodes)
     };
     (Node { value, span, size }, open.anchor)
+}
+
+fn too_deep(source: &Source<'_>, span: &Range<usize>) -> Diagnostic {
+    Diagnostic::at(source.excerpt(span, ""), format!("lists and maps are nested more than {MAX_DEPTH} deep"))
 }
 
 fn bytes(source: &Source<'_>, place: Span) -> Range<usize> {
@@ -220,7 +229,7 @@ fn is_more_in_yaml_1_1(text: &str, digits: &str) -> bool {
 }
 
 fn refuse_control_characters(source: &Source<'_>) -> Result<(), Diagnostic> {
-    let allowed = |c: char| !c.is_control() || matches!(c, '\t' | '\n' | '\r' | '\u{85}');
+    let allowed = |c: char| !c.is_control() || matches!(c, '\t' | '\n' | '\r');
     let Some((at, c)) = source.text.char_indices().find(|(_, c)| !allowed(*c)) else { return Ok(()) };
     let code = u32::from(c);
     Err(Diagnostic::at(source.excerpt(&(at..at + c.len_utf8()), ""), format!("the control character U+{code:04X} is not allowed in YAML"))
@@ -234,6 +243,10 @@ fn refused_tag(source: &Source<'_>, span: &Range<usize>) -> Diagnostic {
 
 fn syntax_error(source: &Source<'_>, error: &saphyr_parser::ScanError) -> Diagnostic {
     let at = source.byte(error.marker().index());
+    // The parser looks ahead, so it may meet its own limit before we meet ours.
+    if error.info().contains("recursion limit") {
+        return too_deep(source, &(at..at));
+    }
     let diagnostic = Diagnostic::at(source.excerpt(&(at..at), ""), format!("this is not YAML: {}", error.info()));
     if source.is_indented_by_a_tab(at) { diagnostic.help("indent with spaces: YAML takes no tabs there") } else { diagnostic }
 }
@@ -301,10 +314,17 @@ mod tests {
         let mut bomb = String::from("a0: &a0 [1]\n");
         for level in 1..20 {
             let below = vec![format!("*a{}", level - 1); 10].join(", ");
-            bomb += &format!("a{level}: &a{level} [{below}]\n");
+            bomb.extend(["a", &level.to_string(), ": &a", &level.to_string(), " [", &below, "]\n"]);
         }
         assert_eq!(refused(&bomb), "the file has more than 50000 values");
         assert!(refused("a: &a [*a]").contains("itself"));
+    }
+
+    #[test]
+    fn without_aliases_every_value_counts_once() {
+        let list = |n: usize| format!("[{}]", vec!["[1]"; n].join(", "));
+        assert!(read(&Source::new("x", &list(MAX_NODES / 2 - 1))).is_ok());
+        assert_eq!(refused(&list(MAX_NODES / 2)), "the file has more than 50000 values");
     }
 
     #[rstest]

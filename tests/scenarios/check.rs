@@ -1,9 +1,6 @@
 //! `comeback check` and `comeback schema` as a user meets them.
 
-use std::{
-    fs,
-    process::{Command, Stdio},
-};
+use std::{fs, io, process::Command};
 
 use serde_json::{Value, json};
 
@@ -83,14 +80,9 @@ fn what_is_not_a_terminal_gets_no_colour() {
 
 #[test]
 fn a_reader_that_goes_away_is_no_error() {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_comeback"))
-        .arg("schema")
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the program can be started");
-    drop(child.stdout.take());
-    let output = child.wait_with_output().expect("the program ends");
+    let (reader, writer) = io::pipe().expect("a pipe can be made");
+    drop(reader);
+    let output = Command::new(env!("CARGO_BIN_EXE_comeback")).arg("schema").stdout(writer).output().expect("the program can be started");
     assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
 }
 

@@ -6,6 +6,7 @@ mod check;
 mod drift;
 mod golden;
 mod properties;
+mod readme;
 
 use std::{
     env, fs,
