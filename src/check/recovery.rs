@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn what_came_back_and_did_not_stay_fails() {
         let mut trial = clean();
-        trial.plan.settings.stable_for = Duration::from_secs(60);
+        trial.plan.settings.stable_for = Duration::from_mins(1);
         assert_eq!(recovery(&trial).verdict, Verdict::Failed);
     }
 

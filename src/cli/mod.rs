@@ -6,6 +6,7 @@ pub mod progress;
 mod report;
 mod run;
 mod schema;
+mod summary;
 pub mod term;
 
 use std::process::ExitCode;
@@ -21,9 +22,9 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// (being built)
-    Run,
+    Run(run::Run),
     Check(check::Check),
+    Report(report::Report),
     Schema(schema::Schema),
 }
 
@@ -31,8 +32,9 @@ enum Command {
 #[must_use]
 pub fn main() -> ExitCode {
     match Cli::parse().command {
-        Command::Run => ExitCode::SUCCESS,
+        Command::Run(run) => run.run(),
         Command::Check(check) => check.run().into(),
+        Command::Report(report) => report.run(),
         Command::Schema(schema) => schema.run().into(),
     }
 }

@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::Args;
 
-use super::{exit::Exit, run::show, term};
+use super::{exit::Exit, summary::show, term};
 use crate::{check::judge, cluster::chain, measure::History, report, run::read_record};
 
 /// Write the reports of a run again, from its `run.ndjson` alone: the same bytes, whether the run came to its end or was killed.

@@ -1,10 +1,6 @@
 //! `comeback run`: runs scenarios, and ends with the exit code that they earned.
 
-use std::{
-    io::IsTerminal as _,
-    path::PathBuf,
-    process::ExitCode,
-};
+use std::{path::PathBuf, process::ExitCode};
 
 use chrono::Utc;
 use clap::{Args, ValueEnum};
@@ -14,12 +10,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{exit::Exit, progress::Progress, term};
+use super::{exit::Exit, progress::Progress, summary, term};
 use crate::{
     cluster::chain,
     fault::Undo,
-    report::terminal,
-    result::{RunResult, TrialResult},
+    result::TrialResult,
     run::{
         Folder,
         engine::{self, Audience, Defect},
@@ -85,9 +80,6 @@ impl From<DefectName> for Defect {
     }
 }
 
-/// How wide a table is where nobody says how wide the terminal is.
-const WIDTH: usize = 110;
-
 impl Run {
     pub(super) fn run(self) -> ExitCode {
         let suite = match Suite::load(&self.paths) {
@@ -107,7 +99,8 @@ impl Run {
     }
 
     fn make(self, suite: Suite) -> Result<ExitCode, String> {
-        let binary = std::env::current_exe().map_err(|error| format!("could not find this program, which every container runs: {error}"))?;
+        let binary =
+            std::env::current_exe().map_err(|error| format!("could not find this program, which every container runs: {error}"))?;
         let name = match suite.files.as_slice() {
             [only] => only.scenario.name.clone(),
             _ => "suite".to_owned(),
@@ -135,19 +128,9 @@ impl Run {
             Ok::<_, String>(engine::run(options, folder, &Shown(&progress), shutdown).await)
         })?;
         progress.finish();
-        show(&result, &path).map_err(|error| format!("could not print the summary: {error}"))?;
+        summary::show(&result, &path).map_err(|error| format!("could not print the summary: {error}"))?;
         Ok(result.exit_code.into())
     }
-}
-
-fn show(result: &RunResult, path: &std::path::Path) -> std::io::Result<()> {
-    let width = if std::io::stdout().is_terminal() { console_width() } else { WIDTH };
-    let style = terminal::Style { color: term::data_has_color(), width };
-    term::data(&format!("{}exit code {}, reports in {}\n", terminal::render(result, style), result.exit_code, path.display()))
-}
-
-fn console_width() -> usize {
-    std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()).unwrap_or(WIDTH)
 }
 
 /// The signals that stop a run.

@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// How long a blocked eviction is tried again, and how often, as `kubectl drain` does.
-const EVICTION_DEADLINE: Duration = Duration::from_secs(120);
+const EVICTION_DEADLINE: Duration = Duration::from_mins(2);
 const EVICTION_PERIOD: Duration = Duration::from_secs(5);
 
 /// What the API server answers while a budget blocks an eviction.
@@ -108,7 +108,7 @@ impl DrainNode {
     }
 }
 
-/// The pods on the node that a drain would evict and that are not the target: not those of a DaemonSet, which stay, nor static ones, nor
+/// The pods on the node that a drain would evict and that are not the target: not those of a `DaemonSet`, which stay, nor static ones, nor
 /// finished ones.
 async fn bystanders(scene: &Scene<'_>, node: &str, target_uid: &str) -> Result<Vec<String>, ClusterError> {
     let params = ListParams::default().fields(&format!("spec.nodeName={node}"));

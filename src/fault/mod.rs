@@ -36,7 +36,7 @@ use crate::{
 };
 
 /// The longest that is waited for the effect of a fault to be seen after its call returned.
-pub const EFFECT_DEADLINE: Duration = Duration::from_secs(60);
+pub const EFFECT_DEADLINE: Duration = Duration::from_mins(1);
 
 /// What a fault acts on.
 #[derive(Debug)]

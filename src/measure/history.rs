@@ -6,8 +6,8 @@ use chrono::{DateTime, Utc};
 
 use crate::{
     event::{
-        Attempt, Event, EventKind, Incarnation, Moment, PlannedTrial, ReadBack, RunEnd, RunStarted, Side, Sighting, Snapshot, Step, TableRead, TrialEnd,
-        Undone, Victim,
+        Attempt, Event, EventKind, Incarnation, Moment, PlannedTrial, ReadBack, RunEnd, RunStarted, Side, Sighting, Snapshot, Step,
+        TableRead, TrialEnd, Undone, Victim,
     },
     result::{Engine, Platform},
     workload::Ledger,

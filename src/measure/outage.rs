@@ -10,6 +10,8 @@
 //! - lower bound: `b` of the last failed attempt - `e` of the first failed one. The service was away at some moment within each of the
 //!   two, so, if it was away in one piece, for no less than that. A single failed attempt gives 0.
 //!
+//! Attempts overlap, so a failed one may fall into several gaps in a row; it is counted to the longest of them.
+//!
 //! If no acknowledgement came any more, the outage has no end: the upper bound is `None`, and the lower one runs to the last failed attempt.
 
 use std::time::Duration;
@@ -41,33 +43,64 @@ struct Point {
 /// All outages of the headline stream, in order of time.
 #[must_use]
 pub fn outages(attempts: &[Attempt]) -> Vec<Outage> {
-    let mut good = Vec::new();
-    let mut bad = Vec::new();
-    for attempt in attempts.iter().filter(|attempt| attempt.stream == Stream::WriteNew) {
-        let point = point(attempt);
-        if point.good { good.push(point) } else { bad.push(point) }
-    }
+    let points = attempts.iter().filter(|attempt| attempt.stream == Stream::WriteNew).map(point);
+    let (mut good, bad): (Vec<Point>, Vec<Point>) = points.partition(|point| point.good);
     good.sort_by_key(|point| (point.ended, point.started));
-    bad.sort_by_key(|point| point.started);
 
-    let mut found = Vec::new();
-    for pair in good.windows(2) {
-        let (last, first) = (pair[0], pair[1]);
-        if let Some(lo) = lower_bound(&bad, last.started, first.ended) {
-            let hi = first.ended.since(last.started);
-            let length = Bounded { at: Some(first.ended.since(last.ended).max(lo).min(hi)), lo, hi: Some(hi) };
-            found.push(Outage { from: Some(last.ended), to: Some(first.ended), length });
+    let mut gaps: Vec<Gap> = good.windows(2).map(|pair| Gap { last: Some(pair[0]), first: Some(pair[1]), failures: None }).collect();
+    gaps.push(Gap { last: good.last().copied(), first: None, failures: None });
+    for failed in bad {
+        if let Some(gap) = gaps.iter_mut().filter(|gap| gap.may_hold(failed)).max_by_key(|gap| gap.upper_bound()) {
+            gap.add(failed);
         }
     }
-    // What failed after the last acknowledgement, and what failed when there never was one.
-    if let Some(last) = good.last() {
-        if let Some(lo) = lower_bound(&bad, last.ended, Moment(u64::MAX)) {
-            found.push(Outage { from: Some(last.ended), to: None, length: Bounded { at: None, lo, hi: None } });
+    gaps.iter().filter_map(Gap::outage).collect()
+}
+
+/// What lies between two acknowledgements, one right after the other.
+#[derive(Clone, Copy)]
+struct Gap {
+    last: Option<Point>,
+    first: Option<Point>,
+    /// The end of the first failed attempt in it, and the start of the last one.
+    failures: Option<(Moment, Moment)>,
+}
+
+impl Gap {
+    /// Whether the failed attempt may have met the service between the two commits. Attempts overlap, so this can be true of several gaps in a
+    /// row; the failure is then counted to the longest, which needs no second outage to explain it. For the gap without an end it must be
+    /// certain: it is longer than any other.
+    fn may_hold(&self, failed: Point) -> bool {
+        match (self.last, self.first) {
+            (Some(last), Some(first)) => failed.started >= last.started && failed.started < first.ended,
+            (Some(last), None) => failed.started >= last.ended,
+            (None, _) => true,
         }
-    } else if let Some(lo) = lower_bound(&bad, Moment(0), Moment(u64::MAX)) {
-        found.push(Outage { from: None, to: None, length: Bounded { at: None, lo, hi: None } });
     }
-    found
+
+    /// `None`, which is the least, stands for the gap without an end: a failure that another gap explains does not make it an outage.
+    fn upper_bound(&self) -> Option<Duration> {
+        Some(self.first?.ended.since(self.last?.started))
+    }
+
+    fn add(&mut self, failed: Point) {
+        let (first_end, last_start) = self.failures.unwrap_or((failed.ended, failed.started));
+        self.failures = Some((first_end.min(failed.ended), last_start.max(failed.started)));
+    }
+
+    /// The outage, if an attempt failed in it.
+    fn outage(&self) -> Option<Outage> {
+        let (first_end, last_start) = self.failures?;
+        let lo = last_start.since(first_end);
+        let length = match (self.last, self.first) {
+            (Some(last), Some(first)) => {
+                let hi = first.ended.since(last.started);
+                Bounded { at: Some(first.ended.since(last.ended).max(lo).min(hi)), lo: lo.min(hi), hi: Some(hi) }
+            }
+            _ => Bounded { at: None, lo, hi: None },
+        };
+        Some(Outage { from: self.last.map(|point| point.ended), to: self.first.map(|point| point.ended), length })
+    }
 }
 
 fn point(attempt: &Attempt) -> Point {
@@ -77,14 +110,6 @@ fn point(attempt: &Attempt) -> Point {
         }
         None => Point { started: attempt.scheduled, ended: attempt.scheduled, good: false },
     }
-}
-
-/// The lower bound from the failed attempts that started within the gap; `None`: there are none, so it is no outage.
-fn lower_bound(bad: &[Point], from: Moment, to: Moment) -> Option<Duration> {
-    let within = || bad.iter().filter(|point| point.started >= from && point.started < to);
-    let first_end = within().map(|point| point.ended).min()?;
-    let last_start = within().map(|point| point.started).max()?;
-    Some(last_start.since(first_end))
 }
 
 #[cfg(test)]
@@ -177,7 +202,9 @@ mod tests {
                     unknown(number, from, from + timeout.max(takes))
                 });
             }
-            for outage in outages(&history) {
+            let all = outages(&history);
+            prop_assert!(all.len() <= 1, "one outage was taken for {}: {all:?}", all.len());
+            for outage in all {
                 let (_, lo, hi) = in_ms(outage);
                 prop_assert!(lo <= u128::from(length), "{lo} > {length}");
                 prop_assert!(hi.unwrap() >= u128::from(length), "{hi:?} < {length}");

@@ -24,7 +24,7 @@ struct Answer {
 
 impl SandboxPlatform {
     /// Its timers run ten times as fast as Kubernetes' own, so that a trial takes seconds; the proportions are kept.
-    pub(super) const DEFAULTS: Defaults = Defaults {
+    pub const DEFAULTS: Defaults = Defaults {
         steady_for: Duration::from_secs(1),
         stable_for: Duration::from_secs(1),
         give_up_after: Duration::from_secs(15),

@@ -4,10 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    Folder, Recorder, plan,
-    trial::Trial,
-};
+use super::{Folder, Recorder, plan, trial::Trial};
 use crate::{
     check::judge,
     cluster::{Cluster, ClusterError, chain, connect},

@@ -15,9 +15,9 @@ use crate::{
 };
 
 /// The record of a run.
-pub const RECORD: &str = "run.ndjson";
+pub(super) const RECORD: &str = "run.ndjson";
 /// The undo journal of a run.
-pub const JOURNAL: &str = "journal.ndjson";
+pub(super) const JOURNAL: &str = "journal.ndjson";
 
 /// The folder of a run could not be made or read.
 #[derive(Debug, thiserror::Error)]

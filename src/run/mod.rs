@@ -13,9 +13,7 @@ mod settle;
 mod trial;
 
 pub use self::{
-    engine::{Engine, EngineError},
     folder::{Folder, FolderError, read_record},
     plan::plan,
     recorder::{Feed, Live, RecordError, Recorder},
-    trial::Stop,
 };

@@ -26,7 +26,14 @@ pub fn plan(suite: &Suite, run: &str, seed: u64, platform: Platform, defaults: &
             });
         }
     }
-    RunStarted { schema: EVENTS_SCHEMA.to_owned(), run: run.to_owned(), comeback: env!("CARGO_PKG_VERSION").to_owned(), seed, platform, trials }
+    RunStarted {
+        schema: EVENTS_SCHEMA.to_owned(),
+        run: run.to_owned(),
+        comeback: env!("CARGO_PKG_VERSION").to_owned(),
+        seed,
+        platform,
+        trials,
+    }
 }
 
 fn settings(scenario: &Scenario, platform: &str, defaults: &Defaults) -> Settings {

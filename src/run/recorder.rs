@@ -179,7 +179,9 @@ impl Book {
     /// Keeps up what the engine waits for.
     fn publish(&mut self, event: &Event) {
         match (&event.event, event.trial) {
-            (EventKind::TrialStarted, trial) => self.publish.send_modify(|live| *live = Live { trial, broken: live.broken.take(), ..Live::default() }),
+            (EventKind::TrialStarted, trial) => {
+                self.publish.send_modify(|live| *live = Live { trial, broken: live.broken.take(), ..Live::default() });
+            }
             (EventKind::Attempt(attempt), trial) if attempt.stream == Stream::WriteNew => {
                 let good = self.first_good(trial);
                 self.publish.send_if_modified(|live| {

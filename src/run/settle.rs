@@ -26,7 +26,10 @@ pub(super) async fn settle(server: &Server, application: &str) -> Result<(), Str
         match session.ask(&sql, deadline).await.map_err(|error| error.to_string())? {
             Answer::Known(count) if count.trim() == "0" => break,
             Answer::Known(count) if Instant::now() + PERIOD > deadline => {
-                return Err(format!("{count} sessions of the writers were still open after {}", humantime::format_duration(SETTLE_DEADLINE)));
+                return Err(format!(
+                    "{count} sessions of the writers were still open after {}",
+                    humantime::format_duration(SETTLE_DEADLINE)
+                ));
             }
             Answer::Known(_) => sleep(PERIOD).await,
             Answer::Unavailable(why) => return Err(format!("the server does not tell its sessions: {why}")),

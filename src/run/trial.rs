@@ -19,7 +19,10 @@ use tokio_util::sync::CancellationToken;
 use super::{Feed, Recorder, settle::settle};
 use crate::{
     cluster::{Cluster, chain, watch::Watches},
-    event::{Answer, Attempt, EventKind, LedgerEntry, Moment, PlannedTrial, ReadBack, Side, Sighting, Snapshot, Step, TableRead, TrialEnd, Undone},
+    event::{
+        Answer, Attempt, EventKind, LedgerEntry, Moment, PlannedTrial, ReadBack, Side, Sighting, Snapshot, Step, TableRead, TrialEnd,
+        Undone,
+    },
     fault::{Fault as _, Journal, Scene},
     platform::Platform,
     probe::Probes,
@@ -35,7 +38,7 @@ use crate::{
 /// How long a statement that only looks may take.
 const LOOK_DEADLINE: Duration = Duration::from_secs(10);
 /// How long the service may take to be steady before the first fault, beside `steadyFor` itself.
-const STEADY_DEADLINE: Duration = Duration::from_secs(60);
+const STEADY_DEADLINE: Duration = Duration::from_mins(1);
 /// How long a connection for the final read is tried for: the service has recovered by then, or was given up.
 const READ_DEADLINE: Duration = Duration::from_secs(20);
 /// How often something is tried again.
@@ -43,7 +46,7 @@ const RETRY_PERIOD: Duration = Duration::from_millis(100);
 
 /// Why the steps of a trial ended early.
 #[derive(Debug)]
-pub enum Stop {
+pub(super) enum Stop {
     /// The user wants it.
     Interrupted,
     /// Something failed that is no fault of the scenario.
@@ -51,34 +54,33 @@ pub enum Stop {
 }
 
 /// What a trial works with.
-#[derive(Debug)]
-pub struct Trial<'a> {
+pub(super) struct Trial<'a> {
     /// The cluster.
-    pub cluster: &'a Cluster,
+    pub(super) cluster: &'a Cluster,
     /// What this place can do beside.
-    pub platform: &'a Platform,
+    pub(super) platform: &'a Platform,
     /// The record.
-    pub recorder: &'a Recorder,
+    pub(super) recorder: &'a Recorder,
     /// The undo journal.
-    pub journal: &'a mut Journal,
+    pub(super) journal: &'a mut Journal,
     /// `rows-before.csv`.
-    pub rows_before: &'a mut RowFile,
+    pub(super) rows_before: &'a mut RowFile,
     /// `rows-after.csv`.
-    pub rows_after: &'a mut RowFile,
+    pub(super) rows_after: &'a mut RowFile,
     /// The database behind the service address; its `application` is the harness's own.
-    pub server: Server,
+    pub(super) server: Server,
     /// Its number in the run, from 1.
-    pub number: u32,
+    pub(super) number: u32,
     /// What is to be done.
-    pub plan: &'a PlannedTrial,
+    pub(super) plan: &'a PlannedTrial,
     /// The id of the run.
-    pub run: &'a str,
+    pub(super) run: &'a str,
     /// Where its random choices come from.
-    pub random: fastrand::Rng,
+    pub(super) random: fastrand::Rng,
     /// Is cancelled when the user wants it to stop.
-    pub shutdown: &'a CancellationToken,
+    pub(super) shutdown: &'a CancellationToken,
     /// Tells the one who waits what is done just now.
-    pub progress: &'a (dyn Fn(Step) + Sync),
+    pub(super) progress: &'a (dyn Fn(Step) + Sync),
 }
 
 /// The streams of a trial at work, and where they report to.
@@ -99,7 +101,7 @@ impl Streams {
 
 impl Trial<'_> {
     /// Makes the trial. What it found is in the record; what it broke is undone, or still pending in the journal.
-    pub async fn run(mut self) -> TrialEnd {
+    pub(super) async fn run(mut self) -> TrialEnd {
         self.say(EventKind::TrialStarted).await;
         let sightings: Feed<Sighting> = self.recorder.sightings(self.number);
         let watches = Watches::start(self.cluster, sightings.sender.clone());

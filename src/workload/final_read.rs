@@ -9,9 +9,9 @@ use std::{
     time::Duration,
 };
 
-use sha2::{Digest as _, Sha256};
 use super::{Ledger, Row, RowKey, Session, SqlError, TABLES, Tables, TrialKey};
 use crate::event::{Outcome, TableRead};
+use sha2::{Digest as _, Sha256};
 
 /// The longest silence between two rows of a final read.
 pub const ROW_DEADLINE: Duration = Duration::from_secs(30);
