@@ -1,0 +1,103 @@
+//! The standard suite, from an empty folder.
+
+use std::collections::HashSet;
+
+use serde_json::Value;
+
+use crate::cli::{Cli, Ran, evidence, law};
+
+fn rows(ran: &Ran, name: &str) -> HashSet<Vec<String>> {
+    let text = ran.file(name);
+    let mut reader = csv::Reader::from_reader(text.as_bytes());
+    reader.records().map(|row| row.expect("a row of CSV").iter().map(str::to_owned).collect()).collect()
+}
+
+fn named<'a>(result: &'a Value, scenario: &str) -> &'a Value {
+    let trials = result["trials"].as_array().expect("trials");
+    trials.iter().find(|trial| trial["scenario"] == scenario).unwrap_or_else(|| panic!("no trial of `{scenario}`"))
+}
+
+#[test]
+fn the_standard_suite_passes_and_every_figure_has_its_evidence() {
+    let cli = Cli::new();
+    let ran = cli.run(&["--seed", "1"]).ended_with(0);
+    let result = ran.result();
+    assert_eq!(result["exit_code"], 0);
+    assert_eq!(result["state"], "finished");
+    assert_eq!(result["engine"]["stand_in"], true);
+    assert_eq!(result["trials"].as_array().expect("trials").len(), 4);
+    for trial in result["trials"].as_array().expect("trials") {
+        assert_eq!(trial["verdict"], "passed", "{}", ran.tell());
+        for count in ["lost", "phantom", "duplicate", "corrupt"] {
+            assert_eq!(trial["rows"][count], 0, "{count}: {}", ran.tell());
+        }
+        assert_eq!(trial["rows"]["before"], 1_000, "{}", ran.tell());
+        assert!(trial["rows"]["acknowledged"].as_u64() > Some(1_000));
+    }
+
+    let steady = named(&result, "steady");
+    assert_eq!((&steady["outage"], &steady["recovery"]), (&Value::Null, &Value::Null));
+    assert_eq!(law(steady, "new_incarnation"), "passed");
+
+    for scenario in ["kill-process", "delete-pod", "drain-node"] {
+        let trial = named(&result, scenario);
+        let (before, after, role) = evidence(trial, "sqlserver_start_time");
+        assert_ne!(before, after, "{scenario}");
+        assert_eq!(role, "proof", "{scenario}");
+        for length in ["outage", "recovery"] {
+            let [lo, at, hi] = ["lo_ms", "ms", "hi_ms"].map(|key| trial[length][key].as_u64().expect("a figure with its bounds"));
+            assert!(lo <= at && at <= hi && hi > 0, "{scenario}: {length} {at} [{lo}, {hi}]");
+        }
+    }
+    let (before, after, role) = evidence(named(&result, "kill-process"), "restart count");
+    assert_eq!((before, after, role), (&"0".into(), &"1".into(), "proof"));
+    assert_eq!(evidence(named(&result, "delete-pod"), "pod uid").2, "proof");
+    let drained = named(&result, "drain-node");
+    assert_eq!(evidence(drained, "node").2, "proof");
+    assert_eq!(evidence(drained, "node made unschedulable").2, "proof");
+    assert_eq!(drained["undo"][0]["done"], true);
+    let (from, to, _) = evidence(drained, "node");
+    assert_ne!(from, to);
+
+    // The node is seen to be schedulable again, after it was not.
+    let node = from.as_str().expect("a node");
+    let cordons: Vec<bool> = ran
+        .events()
+        .iter()
+        .filter_map(|(kind, event)| (kind == "seen").then(|| event["event"]["seen"]["node"].clone()))
+        .filter(|seen| seen["name"] == node)
+        .filter_map(|seen| seen["unschedulable"].as_bool())
+        .collect();
+    assert!(cordons.ends_with(&[true, false]), "{node}: {cordons:?}");
+
+    let (before, after) = (rows(&ran, "rows-before.csv"), rows(&ran, "rows-after.csv"));
+    // Four trials, two tables, a thousand rows each.
+    assert_eq!(before.len(), 8_000);
+    assert!(before.is_subset(&after));
+
+    rendered_again_the_reports_are_the_same(&cli, &ran);
+}
+
+fn rendered_again_the_reports_are_the_same(cli: &Cli, ran: &Ran) {
+    const REPORTS: [&str; 4] = ["result.json", "junit.xml", "summary.md", "probes.csv"];
+    let first = REPORTS.map(|name| ran.file(name));
+    for name in REPORTS {
+        std::fs::remove_file(ran.folder.join(name)).expect("remove a report");
+    }
+    let again = cli.output(&["report", ran.folder.to_str().expect("a path")]);
+    assert!(again.status.success(), "{}", String::from_utf8_lossy(&again.stderr));
+    assert_eq!(REPORTS.map(|name| ran.file(name)), first);
+    assert_eq!(String::from_utf8_lossy(&again.stdout).lines().next(), ran.stdout.lines().next());
+}
+
+#[test]
+fn a_repeated_scenario_has_a_fresh_pod_each_time() {
+    let cli = Cli::new();
+    cli.write("twice.yaml", &crate::cli::scenario("twice", "killProcess: {}", "repeat: 2"));
+    let ran = cli.run(&["twice.yaml"]).ended_with(0);
+    let (first, second) = (ran.trial(0), ran.trial(1));
+    assert_eq!((&first["trial"], &second["trial"]), (&1.into(), &2.into()));
+    assert_ne!(evidence(&first, "pod uid").1, evidence(&second, "pod uid").0);
+    // No restart is carried over, so no back-off is.
+    assert_eq!(evidence(&second, "restart count").0, "0");
+}
