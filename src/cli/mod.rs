@@ -1,5 +1,7 @@
 //! The command line: one file per subcommand.
 
+mod sandbox;
+
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -15,6 +17,10 @@ struct Cli {
 enum Command {
     /// (being built)
     Run,
+    Sandbox(sandbox::SandboxArgs),
+    /// Waits in a pod of the sandbox that needs no database.
+    #[command(hide = true)]
+    SandboxPause(crate::sandbox::pause::Pause),
 }
 
 /// Parses the arguments, does the command, and returns its exit code.
@@ -22,5 +28,7 @@ enum Command {
 pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run => ExitCode::SUCCESS,
+        Command::Sandbox(args) => sandbox::run(&args),
+        Command::SandboxPause(args) => sandbox::pause(&args),
     }
 }
