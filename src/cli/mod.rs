@@ -5,6 +5,7 @@ pub mod exit;
 pub mod progress;
 mod report;
 mod run;
+mod sandbox;
 mod schema;
 mod summary;
 pub mod term;
@@ -25,6 +26,10 @@ enum Command {
     Run(run::Run),
     Check(check::Check),
     Report(report::Report),
+    Sandbox(sandbox::SandboxArgs),
+    /// Waits in a pod of the sandbox that needs no database.
+    #[command(hide = true)]
+    SandboxPause(crate::sandbox::pause::Pause),
     Schema(schema::Schema),
 }
 
@@ -35,6 +40,8 @@ pub fn main() -> ExitCode {
         Command::Run(run) => run.run(),
         Command::Check(check) => check.run().into(),
         Command::Report(report) => report.run(),
+        Command::Sandbox(args) => sandbox::run(&args),
+        Command::SandboxPause(args) => sandbox::pause(&args),
         Command::Schema(schema) => schema.run().into(),
     }
 }

@@ -1,0 +1,118 @@
+//! `comeback sandbox`: an embedded cluster that stays until it is told to go.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::sandbox::{
+    Options, Sandbox, SandboxError,
+    pause::{self, Pause},
+};
+
+/// The cluster could not be started, or the environment failed.
+const FAILED: u8 = 4;
+
+/// Starts an embedded cluster, writes its kubeconfig, and keeps it until Ctrl-C or SIGTERM.
+#[derive(Debug, Clone, Args)]
+pub(super) struct SandboxArgs {
+    /// How much faster than Kubernetes its timers run.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    speed: u32,
+    /// How many worker nodes it has.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=16))]
+    workers: u8,
+    /// Where to write the kubeconfig; by default beside the sandbox's volumes.
+    #[arg(long, value_name = "PATH")]
+    kubeconfig: Option<PathBuf>,
+    /// The port of the API on 127.0.0.1; by default any that is free.
+    #[arg(long)]
+    port: Option<u16>,
+}
+
+/// Why `comeback sandbox` failed.
+#[derive(Debug, thiserror::Error)]
+enum SandboxCommandError {
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+    #[error("could not find our own program: {0}")]
+    Program(#[source] io::Error),
+    #[error("could not start: {0}")]
+    Runtime(#[source] io::Error),
+    #[error("could not listen for Ctrl-C and SIGTERM: {0}")]
+    Signals(#[source] io::Error),
+    #[error("could not write the kubeconfig `{}`: {source}", at.display())]
+    Kubeconfig { at: PathBuf, source: io::Error },
+}
+
+/// Does the command.
+pub(super) fn run(args: &SandboxArgs) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let outcome = runtime.map_err(SandboxCommandError::Runtime).and_then(|runtime| runtime.block_on(stay(args)));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            writeln!(io::stderr(), "error: {error}").ok();
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+async fn stay(args: &SandboxArgs) -> Result<(), SandboxCommandError> {
+    // Before anything is started, so that a signal at any time stops it in order.
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(SandboxCommandError::Signals)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(SandboxCommandError::Signals)?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(SandboxCommandError::Signals)?;
+    let binary = std::env::current_exe().map_err(SandboxCommandError::Program)?;
+    let options = Options { speed: args.speed, workers: args.workers, port: args.port, ..Options::new(binary) };
+    let sandbox = Sandbox::start(options).await?;
+    let path = args.kubeconfig.clone().unwrap_or_else(|| sandbox.dir().join("kubeconfig"));
+    write_private(&path, &sandbox.kubeconfig_text()).map_err(|source| SandboxCommandError::Kubeconfig { at: path.clone(), source })?;
+    // The path is what a script wants; the rest is for people. A reader that went away is no reason to stop.
+    writeln!(io::stdout(), "{}", path.display()).ok();
+    io::stdout().flush().ok();
+    let (api, range) = (sandbox.address(), sandbox.network());
+    writeln!(
+        io::stderr(),
+        "The sandbox is up: API on https://{api}, pods and services in {range}, timers {} times as fast as Kubernetes'.\n\n\
+         export KUBECONFIG={}\nkubectl get nodes\n\nCtrl-C stops it and removes everything.",
+        args.speed,
+        path.display(),
+    )
+    .ok();
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+        _ = hangup.recv() => {}
+    }
+    sandbox.stop().await;
+    if args.kubeconfig.is_some() {
+        // It leads nowhere any more.
+        fs::remove_file(&path).ok();
+    }
+    Ok(())
+}
+
+/// Writes a file that only its owner can read, whatever was there before.
+fn write_private(path: &Path, text: &str) -> io::Result<()> {
+    let mut file: File = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.set_permissions(fs::Permissions::from_mode(0o600))?;
+    file.write_all(text.as_bytes())
+}
+
+/// Does `comeback sandbox-pause`.
+pub(super) fn pause(args: &Pause) -> ExitCode {
+    match pause::run(args) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            writeln!(io::stderr(), "error: {error}").ok();
+            ExitCode::from(FAILED)
+        }
+    }
+}

@@ -1,0 +1,530 @@
+//! What the API adds to an object, and what it refuses.
+//!
+//! Defaults are Kubernetes' own, as far as somebody reads them; checks are those that a mistaken manifest runs into, with Kubernetes' words. What
+//! the sandbox cannot do (init containers, headless services) is refused rather than ignored: a pod that silently runs without half its spec
+//! proves nothing.
+
+use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
+use k8s_openapi::api::{
+    apps::v1 as apps, coordination::v1 as coordination, core::v1 as core, discovery::v1 as discovery, storage::v1 as storage,
+};
+use serde_json::{Value, json};
+
+use super::{
+    kinds::Kind,
+    object::{self, Look, default},
+    refusal::{Cause, Refusal},
+    selector::Labels,
+};
+
+/// Adds what was left out.
+pub(crate) fn complete(kind: Kind, object: &mut Value) {
+    let facts = kind.facts();
+    object["apiVersion"] = kind.api_version().into();
+    object["kind"] = facts.name.into();
+    match kind {
+        Kind::Namespace => default(object, "/status/phase", "Active"),
+        Kind::Pod => {
+            if let Some(spec) = object.get_mut("spec") {
+                complete_pod_spec(spec);
+            }
+            default(object, "/status/phase", "Pending");
+            default(object, "/status/qosClass", "BestEffort");
+        }
+        Kind::ReplicaSet => {
+            default(object, "/spec/replicas", 1);
+            if let Some(spec) = object.pointer_mut("/spec/template/spec") {
+                complete_pod_spec(spec);
+            }
+            default(object, "/status/replicas", 0);
+        }
+        Kind::Deployment => complete_deployment(object),
+        Kind::Service => complete_service(object),
+        Kind::Secret => complete_secret(object),
+        Kind::PersistentVolumeClaim => {
+            default(object, "/spec/volumeMode", "Filesystem");
+            default(object, "/status/phase", "Pending");
+        }
+        Kind::PersistentVolume => {
+            default(object, "/spec/volumeMode", "Filesystem");
+            default(object, "/spec/persistentVolumeReclaimPolicy", "Retain");
+            default(object, "/status/phase", "Available");
+        }
+        Kind::StorageClass => {
+            default(object, "/reclaimPolicy", "Delete");
+            default(object, "/volumeBindingMode", "Immediate");
+        }
+        Kind::VolumeAttachment => default(object, "/status/attached", false),
+        Kind::Node | Kind::ConfigMap | Kind::ServiceAccount | Kind::Event | Kind::EndpointSlice | Kind::Lease => {}
+    }
+}
+
+fn complete_pod_spec(spec: &mut Value) {
+    for (at, value) in [
+        ("/restartPolicy", json!("Always")),
+        ("/terminationGracePeriodSeconds", json!(30)),
+        ("/dnsPolicy", json!("ClusterFirst")),
+        ("/schedulerName", json!("default-scheduler")),
+        ("/securityContext", json!({})),
+        ("/enableServiceLinks", json!(true)),
+    ] {
+        default(spec, at, value);
+    }
+    for container in spec.pointer_mut("/containers").and_then(Value::as_array_mut).into_iter().flatten() {
+        if !container.is_object() {
+            continue;
+        }
+        let image = container.text("/image");
+        let is_latest = image.ends_with(":latest") || !image.rsplit('/').next().unwrap_or_default().contains(':');
+        default(container, "/imagePullPolicy", if is_latest { "Always" } else { "IfNotPresent" });
+        default(container, "/resources", json!({}));
+        default(container, "/terminationMessagePath", "/dev/termination-log");
+        default(container, "/terminationMessagePolicy", "File");
+        for port in container.pointer_mut("/ports").and_then(Value::as_array_mut).into_iter().flatten() {
+            default(port, "/protocol", "TCP");
+        }
+        for probe in ["/livenessProbe", "/readinessProbe", "/startupProbe"] {
+            let Some(probe) = container.pointer_mut(probe) else { continue };
+            for (at, value) in [("/timeoutSeconds", 1), ("/periodSeconds", 10), ("/successThreshold", 1), ("/failureThreshold", 3)] {
+                default(probe, at, value);
+            }
+        }
+    }
+}
+
+fn complete_deployment(object: &mut Value) {
+    for (at, value) in [
+        ("/spec/replicas", json!(1)),
+        ("/spec/strategy/type", json!("RollingUpdate")),
+        ("/spec/revisionHistoryLimit", json!(10)),
+        ("/spec/progressDeadlineSeconds", json!(600)),
+    ] {
+        default(object, at, value);
+    }
+    if object.text("/spec/strategy/type") == "RollingUpdate" {
+        default(object, "/spec/strategy/rollingUpdate/maxSurge", "25%");
+        default(object, "/spec/strategy/rollingUpdate/maxUnavailable", "25%");
+    }
+    if let Some(spec) = object.pointer_mut("/spec/template/spec") {
+        complete_pod_spec(spec);
+    }
+}
+
+fn complete_service(object: &mut Value) {
+    for (at, value) in [
+        ("/spec/type", json!("ClusterIP")),
+        ("/spec/sessionAffinity", json!("None")),
+        ("/spec/internalTrafficPolicy", json!("Cluster")),
+        ("/spec/ipFamilies", json!(["IPv4"])),
+        ("/spec/ipFamilyPolicy", json!("SingleStack")),
+        ("/status/loadBalancer", json!({})),
+    ] {
+        default(object, at, value);
+    }
+    for port in object.pointer_mut("/spec/ports").and_then(Value::as_array_mut).into_iter().flatten() {
+        if port.is_object() {
+            default(port, "/protocol", "TCP");
+            let same = port["port"].clone();
+            default(port, "/targetPort", same);
+        }
+    }
+}
+
+fn complete_secret(object: &mut Value) {
+    default(object, "/type", "Opaque");
+    if let Some(Value::Object(plain)) = object.as_object_mut().and_then(|fields| fields.remove("stringData")) {
+        for (key, text) in plain {
+            if !object["data"].is_object() {
+                object["data"] = json!({});
+            }
+            object["data"][key] = BASE64.encode(text.as_str().unwrap_or_default()).into();
+        }
+    }
+}
+
+/// Refuses an object that cannot be.
+pub(crate) fn check(kind: Kind, object: &Value) -> Result<(), Refusal> {
+    has_the_right_types(kind, object)?;
+    let name = object.name();
+    let mut causes = Vec::new();
+    if name.is_empty() {
+        causes.push(Cause::required("metadata.name", "name or generateName is required"));
+    } else if let Err(why) = check_name(kind, name) {
+        causes.push(Cause::invalid("metadata.name", &json!(name), why));
+    }
+    for (key, value) in object.pointer("/metadata/labels").and_then(Value::as_object).into_iter().flatten() {
+        if !is_label_value(value.as_str().unwrap_or("?")) {
+            let why = format!(
+                "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an \
+                 alphanumeric character (label `{key}`)"
+            );
+            causes.push(Cause::invalid("metadata.labels", value, &why));
+        }
+    }
+    match kind {
+        Kind::Pod => check_pod_spec(&object["spec"], "spec", &mut causes),
+        Kind::ReplicaSet | Kind::Deployment => check_workload(object, &mut causes),
+        Kind::Service => check_service(object, &mut causes),
+        Kind::Secret => {
+            for (key, value) in object["data"].as_object().into_iter().flatten() {
+                if BASE64.decode(value.as_str().unwrap_or("?")).is_err() {
+                    causes.push(Cause {
+                        reason: "FieldValueInvalid",
+                        field: format!("data[{key}]"),
+                        message: "Invalid value: not base64".into(),
+                    });
+                }
+            }
+        }
+        Kind::PersistentVolumeClaim => {
+            if object.list("/spec/accessModes").is_empty() {
+                causes.push(Cause::required("spec.accessModes", "at least 1 access mode is required"));
+            }
+            if !object.has("/spec/resources/requests/storage") {
+                causes.push(Cause::required("spec.resources[storage]", ""));
+            }
+        }
+        Kind::PersistentVolume => {
+            if !object.has("/spec/capacity/storage") {
+                causes.push(Cause::required("spec.capacity", ""));
+            }
+            if object.list("/spec/accessModes").is_empty() {
+                causes.push(Cause::required("spec.accessModes", ""));
+            }
+        }
+        Kind::StorageClass => {
+            if object.text("/provisioner").is_empty() {
+                causes.push(Cause::required("provisioner", ""));
+            }
+        }
+        Kind::Namespace
+        | Kind::Node
+        | Kind::ConfigMap
+        | Kind::ServiceAccount
+        | Kind::Event
+        | Kind::EndpointSlice
+        | Kind::VolumeAttachment
+        | Kind::Lease => {}
+    }
+    if causes.is_empty() { Ok(()) } else { Err(Refusal::invalid(kind, name, &causes)) }
+}
+
+/// Refuses a change of what cannot change.
+pub(crate) fn check_update(kind: Kind, old: &Value, new: &Value) -> Result<(), Refusal> {
+    let mut causes = Vec::new();
+    let immutable = |at: &str, field: &str, causes: &mut Vec<Cause>| {
+        if old.pointer(at) != new.pointer(at) {
+            causes.push(Cause::invalid(field, new.pointer(at).unwrap_or(&Value::Null), "field is immutable"));
+        }
+    };
+    match kind {
+        Kind::Deployment | Kind::ReplicaSet => immutable("/spec/selector", "spec.selector", &mut causes),
+        Kind::Service => {
+            if new.text("/spec/type") == old.text("/spec/type") {
+                immutable("/spec/clusterIP", "spec.clusterIP", &mut causes);
+            }
+        }
+        Kind::Pod => {
+            let fixed = |pod: &Value| {
+                let mut spec = pod["spec"].clone();
+                for container in spec.pointer_mut("/containers").and_then(Value::as_array_mut).into_iter().flatten() {
+                    object::remove(container, "/image");
+                }
+                for field in ["/tolerations", "/activeDeadlineSeconds", "/terminationGracePeriodSeconds"] {
+                    object::remove(&mut spec, field);
+                }
+                spec
+            };
+            if fixed(old) != fixed(new) {
+                let why = "pod updates may not change fields other than `spec.containers[*].image`, `spec.activeDeadlineSeconds`, \
+                           `spec.terminationGracePeriodSeconds` and `spec.tolerations`";
+                causes.push(Cause::forbidden("spec", why));
+            }
+        }
+        Kind::PersistentVolumeClaim => {
+            let fixed = |claim: &Value| {
+                let mut spec = claim["spec"].clone();
+                for field in ["/resources", "/volumeName"] {
+                    object::remove(&mut spec, field);
+                }
+                spec
+            };
+            if fixed(old) != fixed(new) {
+                causes.push(Cause::forbidden("spec", "spec is immutable after creation except resources.requests for bound claims"));
+            }
+        }
+        Kind::Secret | Kind::ConfigMap => {
+            if old.flag("/immutable") && old.get("data") != new.get("data") {
+                causes.push(Cause::forbidden("data", "field is immutable when `immutable` is set"));
+            }
+        }
+        Kind::StorageClass => {
+            immutable("/provisioner", "provisioner", &mut causes);
+            immutable("/reclaimPolicy", "reclaimPolicy", &mut causes);
+        }
+        Kind::Namespace
+        | Kind::Node
+        | Kind::ServiceAccount
+        | Kind::PersistentVolume
+        | Kind::Event
+        | Kind::EndpointSlice
+        | Kind::VolumeAttachment
+        | Kind::Lease => {}
+    }
+    if causes.is_empty() { Ok(()) } else { Err(Refusal::invalid(kind, new.name(), &causes)) }
+}
+
+/// Reads the object as its type: a string where a number belongs is refused here, with the words of the decoder.
+fn has_the_right_types(kind: Kind, object: &Value) -> Result<(), Refusal> {
+    fn read<T: serde::de::DeserializeOwned>(object: &Value) -> Result<(), serde_json::Error> {
+        serde_json::from_value::<T>(object.clone()).map(drop)
+    }
+    let outcome = match kind {
+        Kind::Namespace => read::<core::Namespace>(object),
+        Kind::Node => read::<core::Node>(object),
+        Kind::Pod => read::<core::Pod>(object),
+        Kind::Service => read::<core::Service>(object),
+        Kind::Secret => read::<core::Secret>(object),
+        Kind::ConfigMap => read::<core::ConfigMap>(object),
+        Kind::ServiceAccount => read::<core::ServiceAccount>(object),
+        Kind::PersistentVolume => read::<core::PersistentVolume>(object),
+        Kind::PersistentVolumeClaim => read::<core::PersistentVolumeClaim>(object),
+        Kind::Event => read::<core::Event>(object),
+        Kind::ReplicaSet => read::<apps::ReplicaSet>(object),
+        Kind::Deployment => read::<apps::Deployment>(object),
+        Kind::EndpointSlice => read::<discovery::EndpointSlice>(object),
+        Kind::StorageClass => read::<storage::StorageClass>(object),
+        Kind::VolumeAttachment => read::<storage::VolumeAttachment>(object),
+        Kind::Lease => read::<coordination::Lease>(object),
+    };
+    outcome.map_err(|error| {
+        let name = kind.facts().name;
+        Refusal::bad_request(format!("{name} in version \"{}\" cannot be handled as a {name}: {error}", kind.facts().version))
+    })
+}
+
+fn check_name(kind: Kind, name: &str) -> Result<(), &'static str> {
+    let is_label = |part: &str| {
+        let edge = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+        !part.is_empty() && part.starts_with(edge) && part.ends_with(edge) && part.chars().all(|c| edge(c) || c == '-')
+    };
+    match kind {
+        Kind::Namespace | Kind::Service if !is_label(name) || name.len() > 63 => {
+            Err("a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an \
+                 alphanumeric character")
+        }
+        _ if !name.split('.').all(is_label) || name.len() > 253 => Err(
+            "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with \
+                 an alphanumeric character",
+        ),
+        _ => Ok(()),
+    }
+}
+
+fn is_label_value(value: &str) -> bool {
+    let edge = |c: char| c.is_ascii_alphanumeric();
+    value.is_empty()
+        || (value.len() <= 63 && value.starts_with(edge) && value.ends_with(edge) && value.chars().all(|c| edge(c) || "-_.".contains(c)))
+}
+
+fn check_workload(object: &Value, causes: &mut Vec<Cause>) {
+    let selector = Labels::of_object(&object["spec"]["selector"]);
+    if selector.is_empty() {
+        causes.push(Cause::required("spec.selector", ""));
+    } else if !selector.matches_labels(object.pointer("/spec/template/metadata/labels").unwrap_or(&Value::Null)) {
+        let labels = object.pointer("/spec/template/metadata/labels").unwrap_or(&Value::Null);
+        causes.push(Cause::invalid("spec.template.metadata.labels", labels, "`selector` does not match template `labels`"));
+    }
+    if let Some(replicas) = object.int("/spec/replicas")
+        && replicas < 0
+    {
+        causes.push(Cause::invalid("spec.replicas", &json!(replicas), "must be greater than or equal to 0"));
+    }
+    let strategy = object.text("/spec/strategy/type");
+    if !["", "Recreate", "RollingUpdate"].contains(&strategy) {
+        causes.push(Cause::unsupported("spec.strategy.type", &json!(strategy), &["Recreate", "RollingUpdate"]));
+    }
+    if strategy == "Recreate" && object.has("/spec/strategy/rollingUpdate") {
+        causes.push(Cause::forbidden("spec.strategy.rollingUpdate", "may not be specified when strategy `type` is 'Recreate'"));
+    }
+    let template = &object["spec"]["template"]["spec"];
+    if !["", "Always"].contains(&template.text("/restartPolicy")) {
+        causes.push(Cause::unsupported("spec.template.spec.restartPolicy", &template["restartPolicy"], &["Always"]));
+    }
+    check_pod_spec(template, "spec.template.spec", causes);
+}
+
+fn check_pod_spec(spec: &Value, at: &str, causes: &mut Vec<Cause>) {
+    let containers = spec.list("/containers");
+    if containers.is_empty() {
+        causes.push(Cause::required(format!("{at}.containers"), ""));
+    }
+    for field in ["initContainers", "ephemeralContainers"] {
+        if !spec.list(&format!("/{field}")).is_empty() {
+            causes.push(Cause::forbidden(format!("{at}.{field}"), "not supported by the sandbox"));
+        }
+    }
+    if spec.flag("/hostNetwork") {
+        causes.push(Cause::forbidden(format!("{at}.hostNetwork"), "not supported by the sandbox"));
+    }
+    let policy = spec.text("/restartPolicy");
+    if !["", "Always", "OnFailure", "Never"].contains(&policy) {
+        causes.push(Cause::unsupported(format!("{at}.restartPolicy"), &json!(policy), &["Always", "OnFailure", "Never"]));
+    }
+    let volumes: Vec<_> = spec.list("/volumes").iter().map(|volume| volume.text("/name")).collect();
+    for (n, container) in containers.iter().enumerate() {
+        let at = format!("{at}.containers[{n}]");
+        let name = container.text("/name");
+        if name.is_empty() {
+            causes.push(Cause::required(format!("{at}.name"), ""));
+        } else if containers[..n].iter().any(|other| other.text("/name") == name) {
+            causes.push(Cause {
+                reason: "FieldValueDuplicate",
+                field: format!("{at}.name"),
+                message: format!("Duplicate value: \"{name}\""),
+            });
+        }
+        if container.text("/image").is_empty() {
+            causes.push(Cause::required(format!("{at}.image"), ""));
+        }
+        if container.has("/lifecycle") {
+            causes.push(Cause::forbidden(format!("{at}.lifecycle"), "not supported by the sandbox"));
+        }
+        for (m, mount) in container.list("/volumeMounts").iter().enumerate() {
+            let at = format!("{at}.volumeMounts[{m}]");
+            if !volumes.contains(&mount.text("/name")) {
+                let message = format!("Not found: {}", mount["name"]);
+                causes.push(Cause { reason: "FieldValueNotFound", field: format!("{at}.name"), message });
+            }
+            let path = mount.text("/mountPath");
+            if path.is_empty() {
+                causes.push(Cause::required(format!("{at}.mountPath"), ""));
+            } else if path.contains([';', '=']) {
+                causes.push(Cause::invalid(format!("{at}.mountPath"), &json!(path), "must not contain ';' or '='"));
+            }
+        }
+        for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
+            let Some(found) = container.get(probe) else { continue };
+            if !found.has("/tcpSocket") && !found.has("/exec") {
+                let why = "must specify a handler type that the sandbox supports: `tcpSocket` or `exec`";
+                causes.push(Cause::required(format!("{at}.{probe}"), why));
+            }
+        }
+    }
+}
+
+fn check_service(object: &Value, causes: &mut Vec<Cause>) {
+    if object.text("/spec/clusterIP") == "None" {
+        let why = "headless services are not supported by the sandbox";
+        causes.push(Cause::invalid("spec.clusterIP", &json!("None"), why));
+    }
+    let kind = object.text("/spec/type");
+    if !["ClusterIP", "NodePort", "LoadBalancer"].contains(&kind) {
+        causes.push(Cause::unsupported("spec.type", &json!(kind), &["ClusterIP", "NodePort", "LoadBalancer"]));
+    }
+    let ports = object.list("/spec/ports");
+    if ports.is_empty() {
+        causes.push(Cause::required("spec.ports", ""));
+    }
+    for (n, port) in ports.iter().enumerate() {
+        let at = format!("spec.ports[{n}]");
+        if !port.int("/port").is_some_and(|port| (1..=65535).contains(&port)) {
+            causes.push(Cause::invalid(format!("{at}.port"), &port["port"], "must be between 1 and 65535, inclusive"));
+        }
+        if ports.len() > 1 && port.text("/name").is_empty() {
+            causes.push(Cause::required(format!("{at}.name"), ""));
+        }
+        if port.text("/protocol") != "TCP" {
+            causes.push(Cause::unsupported(format!("{at}.protocol"), &port["protocol"], &["TCP"]));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    fn refused(kind: Kind, mut object: Value) -> String {
+        complete(kind, &mut object);
+        let refusal = check(kind, &object).expect_err("should be refused");
+        format!("{} {}", refusal.code, refusal.message)
+    }
+
+    fn pod_with(container: Value) -> Value {
+        json!({ "metadata": { "name": "p", "namespace": "default" }, "spec": { "containers": [container] } })
+    }
+
+    #[rstest]
+    #[case::no_name(Kind::ConfigMap, json!({}), "metadata.name: Required value")]
+    #[case::a_capital_letter(Kind::ConfigMap, json!({ "metadata": { "name": "Big" } }), "RFC 1123 subdomain")]
+    #[case::a_dot_in_a_service(Kind::Service, json!({ "metadata": { "name": "a.b" }, "spec": { "ports": [{ "port": 1 }] } }), "RFC 1123 label")]
+    #[case::a_bad_label(Kind::ConfigMap, json!({ "metadata": { "name": "a", "labels": { "k": "a b" } } }), "metadata.labels")]
+    #[case::no_container(Kind::Pod, json!({ "metadata": { "name": "p" }, "spec": {} }), "spec.containers: Required value")]
+    #[case::no_image(Kind::Pod, pod_with(json!({ "name": "c" })), "spec.containers[0].image: Required value")]
+    #[case::no_such_volume(
+        Kind::Pod,
+        pod_with(json!({ "name": "c", "image": "i", "volumeMounts": [{ "name": "v", "mountPath": "/x" }] })),
+        "Not found: \"v\""
+    )]
+    #[case::a_probe_we_cannot_do(
+        Kind::Pod,
+        pod_with(json!({ "name": "c", "image": "i", "readinessProbe": { "httpGet": { "port": 80 } } })),
+        "spec.containers[0].readinessProbe"
+    )]
+    #[case::a_string_for_a_number(
+        Kind::Deployment,
+        json!({ "metadata": { "name": "d" }, "spec": { "replicas": "three" } }),
+        "400 Deployment in version \"v1\" cannot be handled as a Deployment"
+    )]
+    #[case::a_selector_for_others(
+        Kind::Deployment,
+        json!({ "metadata": { "name": "d" }, "spec": { "selector": { "matchLabels": { "a": "b" } }, "template": {
+            "metadata": { "labels": { "a": "c" } }, "spec": { "containers": [{ "name": "c", "image": "i" }] } } } }),
+        "`selector` does not match template `labels`"
+    )]
+    #[case::a_headless_service(
+        Kind::Service,
+        json!({ "metadata": { "name": "s" }, "spec": { "clusterIP": "None", "ports": [{ "port": 1433 }] } }),
+        "headless services are not supported"
+    )]
+    #[case::no_ports(Kind::Service, json!({ "metadata": { "name": "s" }, "spec": {} }), "spec.ports: Required value")]
+    #[case::a_secret_in_the_clear(Kind::Secret, json!({ "metadata": { "name": "s" }, "data": { "a": "!!" } }), "data[a]")]
+    #[case::a_claim_for_nothing(Kind::PersistentVolumeClaim, json!({ "metadata": { "name": "c" }, "spec": {} }), "spec.accessModes")]
+    fn what_cannot_be_is_refused(#[case] kind: Kind, #[case] object: Value, #[case] why: &str) {
+        let message = refused(kind, object);
+        assert!(message.contains(why), "{message}");
+    }
+
+    #[test]
+    fn a_refused_secret_does_not_show_its_data() {
+        assert!(!refused(Kind::Secret, json!({ "metadata": { "name": "s" }, "data": { "a": "hunter2!" } })).contains("hunter2"));
+    }
+
+    #[test]
+    fn a_secret_in_plain_text_is_encoded() {
+        let mut secret = json!({ "metadata": { "name": "s" }, "stringData": { "password": "x" } });
+        complete(Kind::Secret, &mut secret);
+        assert_eq!(secret["data"]["password"], "eA==");
+        assert!(secret.get("stringData").is_none());
+    }
+
+    #[test]
+    fn completing_twice_changes_nothing() {
+        for (kind, object) in [
+            (Kind::Pod, pod_with(json!({ "name": "c", "image": "i", "livenessProbe": { "tcpSocket": { "port": 1 } } }))),
+            (
+                Kind::Deployment,
+                json!({ "metadata": { "name": "d" }, "spec": { "template": { "spec": { "containers": [{ "name": "c" }] } } } }),
+            ),
+            (Kind::Service, json!({ "metadata": { "name": "s" }, "spec": { "ports": [{ "port": 1 }] } })),
+        ] {
+            let (mut once, mut twice) = (object.clone(), object);
+            complete(kind, &mut once);
+            complete(kind, &mut twice);
+            complete(kind, &mut twice);
+            assert_eq!(once, twice);
+        }
+    }
+}

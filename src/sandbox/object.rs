@@ -1,0 +1,213 @@
+//! Reading and writing Kubernetes objects as JSON values.
+//!
+//! The sandbox keeps every object as a [`Value`]: one store serves all kinds, unknown fields survive, and a patch is a patch. What is lost, typed
+//! fields, is made up for by [`Look`], whose answers to a missing field are the empty ones.
+
+use chrono::{SecondsFormat, Utc};
+use serde_json::{Map, Value, json};
+
+/// Reads fields by JSON pointer; a missing field is empty, zero or false.
+pub(crate) trait Look {
+    /// The string at `at`, or the empty one.
+    fn text(&self, at: &str) -> &str;
+    /// The number at `at`.
+    fn int(&self, at: &str) -> Option<i64>;
+    /// Whether `at` is `true`.
+    fn flag(&self, at: &str) -> bool;
+    /// The elements at `at`.
+    fn list(&self, at: &str) -> &[Value];
+    /// Whether anything but null is at `at`.
+    fn has(&self, at: &str) -> bool;
+
+    /// `metadata.name`.
+    fn name(&self) -> &str {
+        self.text("/metadata/name")
+    }
+    /// `metadata.namespace`; empty for what has none.
+    fn namespace(&self) -> &str {
+        self.text("/metadata/namespace")
+    }
+    /// `metadata.uid`.
+    fn uid(&self) -> &str {
+        self.text("/metadata/uid")
+    }
+    /// Whether the object is on its way out.
+    fn is_terminating(&self) -> bool {
+        self.has("/metadata/deletionTimestamp")
+    }
+}
+
+impl Look for Value {
+    fn text(&self, at: &str) -> &str {
+        self.pointer(at).and_then(Value::as_str).unwrap_or_default()
+    }
+
+    fn int(&self, at: &str) -> Option<i64> {
+        self.pointer(at).and_then(Value::as_i64)
+    }
+
+    fn flag(&self, at: &str) -> bool {
+        self.pointer(at).and_then(Value::as_bool).unwrap_or_default()
+    }
+
+    fn list(&self, at: &str) -> &[Value] {
+        self.pointer(at).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    fn has(&self, at: &str) -> bool {
+        self.pointer(at).is_some_and(|found| !found.is_null())
+    }
+}
+
+/// Puts `value` at `at`, a pointer through objects only, and makes the objects on the way.
+pub(crate) fn set(object: &mut Value, at: &str, value: impl Into<Value>) {
+    let mut place = object;
+    for part in at.split('/').skip(1) {
+        if !place.is_object() {
+            *place = Value::Object(Map::new());
+        }
+        let key = part.replace("~1", "/").replace("~0", "~");
+        place = place.as_object_mut().expect("made an object above").entry(key).or_insert(Value::Null);
+    }
+    *place = value.into();
+}
+
+/// Puts `value` at `at` if nothing is there.
+pub(crate) fn default(object: &mut Value, at: &str, value: impl Into<Value>) {
+    if !object.has(at) {
+        set(object, at, value);
+    }
+}
+
+/// Takes away what is at `at`.
+pub(crate) fn remove(object: &mut Value, at: &str) {
+    let Some((parent, key)) = at.rsplit_once('/') else { return };
+    if let Some(Value::Object(fields)) = object.pointer_mut(parent) {
+        fields.remove(&key.replace("~1", "/").replace("~0", "~"));
+    }
+}
+
+/// The list at `at`, made if it is not there.
+pub(crate) fn list_mut<'a>(object: &'a mut Value, at: &str) -> &'a mut Vec<Value> {
+    if !object.pointer(at).is_some_and(Value::is_array) {
+        set(object, at, Value::Array(Vec::new()));
+    }
+    object.pointer_mut(at).and_then(Value::as_array_mut).expect("made a list above")
+}
+
+/// This moment as Kubernetes writes it in objects: RFC 3339, whole seconds.
+pub(crate) fn now() -> String {
+    stamp(Utc::now())
+}
+
+/// A moment as Kubernetes writes it in objects: RFC 3339, whole seconds.
+pub(crate) fn stamp(at: chrono::DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Secs, true)
+}
+
+/// The owner that controls an object, if one does.
+pub(crate) fn controller_of(object: &Value) -> Option<&Value> {
+    object.list("/metadata/ownerReferences").iter().find(|owner| owner.flag("/controller"))
+}
+
+/// Whether `owner` (its uid) controls `object`.
+pub(crate) fn is_controlled_by(object: &Value, owner: &str) -> bool {
+    controller_of(object).is_some_and(|reference| reference.text("/uid") == owner)
+}
+
+/// The reference that makes `owner` the controller of what carries it.
+pub(crate) fn controller_reference(owner: &Value) -> Value {
+    json!({
+        "apiVersion": owner.text("/apiVersion"), "kind": owner.text("/kind"), "name": owner.name(), "uid": owner.uid(),
+        "controller": true, "blockOwnerDeletion": true,
+    })
+}
+
+/// The condition of that type in `status.conditions`.
+pub(crate) fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
+    object.list("/status/conditions").iter().find(|condition| condition.text("/type") == kind)
+}
+
+/// Whether the condition of that type is `True`.
+pub(crate) fn condition_holds(object: &Value, kind: &str) -> bool {
+    condition(object, kind).is_some_and(|condition| condition.text("/status") == "True")
+}
+
+/// Sets a condition in `status.conditions`; its transition time moves only when its status does.
+pub(crate) fn set_condition(object: &mut Value, kind: &str, holds: bool, reason: &str, message: &str) {
+    let status = if holds { "True" } else { "False" };
+    let conditions = list_mut(object, "/status/conditions");
+    let found = conditions.iter_mut().find(|condition| condition.text("/type") == kind);
+    let condition = match found {
+        Some(condition) => condition,
+        None => {
+            conditions.push(json!({ "type": kind }));
+            conditions.last_mut().expect("just pushed")
+        }
+    };
+    if condition.text("/status") != status {
+        set(condition, "/status", status);
+        set(condition, "/lastTransitionTime", now());
+    }
+    for (field, text) in [("/reason", reason), ("/message", message)] {
+        if text.is_empty() {
+            remove(condition, field);
+        } else {
+            set(condition, field, text);
+        }
+    }
+}
+
+/// What Kubernetes says of a pod, asked in one place.
+pub(crate) mod pod {
+    use super::{Look, Value, condition_holds};
+
+    /// Whether all its containers have ended for good.
+    pub(crate) fn is_finished(pod: &Value) -> bool {
+        matches!(pod.text("/status/phase"), "Succeeded" | "Failed")
+    }
+
+    /// Whether it counts for the controller that wants it: neither ended nor leaving.
+    pub(crate) fn is_active(pod: &Value) -> bool {
+        !is_finished(pod) && !pod.is_terminating()
+    }
+
+    /// Whether it may take traffic.
+    pub(crate) fn is_ready(pod: &Value) -> bool {
+        !pod.is_terminating() && condition_holds(pod, "Ready")
+    }
+
+    /// The claims that it mounts, by name.
+    pub(crate) fn claims(pod: &Value) -> impl Iterator<Item = &str> {
+        pod.list("/spec/volumes").iter().map(|volume| volume.text("/persistentVolumeClaim/claimName")).filter(|claim| !claim.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn setting_a_field_makes_what_is_missing_on_the_way() {
+        let mut object = json!({ "spec": { "a": 1 } });
+        set(&mut object, "/spec/b/c", 2);
+        set(&mut object, "/metadata/annotations/comeback.dev~1x", "y");
+        assert_eq!(object, json!({ "spec": { "a": 1, "b": { "c": 2 } }, "metadata": { "annotations": { "comeback.dev/x": "y" } } }));
+        remove(&mut object, "/metadata/annotations/comeback.dev~1x");
+        assert!(!object.has("/metadata/annotations/comeback.dev~1x"));
+    }
+
+    #[test]
+    fn a_conditions_transition_time_moves_only_with_its_status() {
+        let mut object = json!({ "status": { "conditions": [
+            { "type": "Ready", "status": "False", "lastTransitionTime": "2020-01-01T00:00:00Z", "reason": "Old" },
+        ] } });
+        set_condition(&mut object, "Ready", false, "New", "");
+        assert_eq!(condition(&object, "Ready").unwrap().text("/lastTransitionTime"), "2020-01-01T00:00:00Z");
+        assert_eq!(condition(&object, "Ready").unwrap().text("/reason"), "New");
+        set_condition(&mut object, "Ready", true, "", "");
+        assert_ne!(condition(&object, "Ready").unwrap().text("/lastTransitionTime"), "2020-01-01T00:00:00Z");
+        assert!(condition_holds(&object, "Ready"));
+        assert!(!condition(&object, "Ready").unwrap().has("/reason"));
+    }
+}

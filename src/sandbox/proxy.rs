@@ -1,0 +1,178 @@
+//! Service addresses: what kube-proxy is to a real cluster.
+//!
+//! Each port of each service has a listener on the service's address, which is there only while the service has a ready endpoint: without one the
+//! kernel itself refuses the connection, as it does behind kube-proxy. A connection goes to one of the endpoints that are ready when it is made, and
+//! lives as long as its two ends do, whatever becomes of the endpoint's readiness. A half-close is passed on as a half-close and a reset as a reset.
+//!
+//! # Caveats
+//! kube-proxy rewrites packets; this is a process that accepts and connects. If the chosen endpoint refuses the connection (its process has died and
+//! the kubelet has not seen it yet), the client sees its connection accepted and then reset, where on a real cluster it would see it refused.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use serde_json::Value;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{Cluster, kinds::Kind, object::Look};
+
+/// How long connecting to an endpoint may take; on loopback the answer is immediate.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long to wait before a listener that could not be opened is tried again.
+const LISTEN_AGAIN: Duration = Duration::from_millis(20);
+/// How long accepting pauses after the kernel refused it, for want of file descriptors as a rule.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+/// How much is carried at once.
+const BUFFER: usize = 64 * 1024;
+
+type Endpoints = Arc<Mutex<Vec<SocketAddr>>>;
+
+struct Open {
+    endpoints: Endpoints,
+    closing: CancellationToken,
+    closed: tokio::task::JoinHandle<()>,
+}
+
+/// Keeps the listeners as the services and endpoints are, until the sandbox stops.
+pub(crate) async fn run(cluster: Arc<Cluster>) {
+    let mut changes = cluster.store.follow(&[Kind::Service, Kind::EndpointSlice]);
+    let mut open: BTreeMap<SocketAddr, Open> = BTreeMap::new();
+    loop {
+        let wanted = wanted(&cluster);
+        let gone: Vec<_> = open.keys().filter(|address| !wanted.contains_key(*address)).copied().collect();
+        for address in gone {
+            let closing = open.remove(&address).expect("it was just listed");
+            closing.closing.cancel();
+            // The socket is closed when the task is over: from then on connections are refused.
+            closing.closed.await.ok();
+        }
+        let mut again = false;
+        for (address, endpoints) in wanted {
+            if let Some(known) = open.get(&address) {
+                *known.endpoints.lock().expect("no holder of this lock panics") = endpoints;
+                continue;
+            }
+            let Ok(listener) = TcpListener::bind(address).await else {
+                again = true;
+                continue;
+            };
+            let endpoints = Arc::new(Mutex::new(endpoints));
+            let closing = CancellationToken::new();
+            let closed = tokio::spawn(serve(listener, endpoints.clone(), closing.clone(), cluster.stopping.clone()));
+            open.insert(address, Open { endpoints, closing, closed });
+        }
+        tokio::select! {
+            () = cluster.stopping.cancelled() => return,
+            () = changes.changed() => {}
+            () = tokio::time::sleep(LISTEN_AGAIN), if again => {}
+        }
+    }
+}
+
+/// The addresses that should listen now, and where each leads.
+fn wanted(cluster: &Cluster) -> BTreeMap<SocketAddr, Vec<SocketAddr>> {
+    let slices = cluster.store.list(Kind::EndpointSlice, None);
+    let mut wanted = BTreeMap::new();
+    for service in cluster.store.list(Kind::Service, None) {
+        let Ok(address) = service.text("/spec/clusterIP").parse() else { continue };
+        let of_service = |slice: &&Arc<Value>| {
+            slice.namespace() == service.namespace() && slice.text("/metadata/labels/kubernetes.io~1service-name") == service.name()
+        };
+        for port in service.list("/spec/ports") {
+            let Some(number) = port.int("/port").and_then(|port| u16::try_from(port).ok()) else { continue };
+            let endpoints: Vec<_> = slices.iter().filter(of_service).flat_map(|slice| ready(slice, port.text("/name"))).collect();
+            if !endpoints.is_empty() {
+                wanted.insert(SocketAddr::new(address, number), endpoints);
+            }
+        }
+    }
+    wanted
+}
+
+fn ready(slice: &Value, port: &str) -> Vec<SocketAddr> {
+    let found = slice.list("/ports").iter().find(|candidate| candidate.text("/name") == port);
+    let Some(number) = found.and_then(|port| port.int("/port")).and_then(|port| u16::try_from(port).ok()) else { return Vec::new() };
+    slice
+        .list("/endpoints")
+        .iter()
+        .filter(|endpoint| endpoint.flag("/conditions/ready"))
+        .filter_map(|endpoint| Some(SocketAddr::new(endpoint.list("/addresses").first()?.as_str()?.parse().ok()?, number)))
+        .collect()
+}
+
+async fn serve(listener: TcpListener, endpoints: Endpoints, closing: CancellationToken, stopping: CancellationToken) {
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = closing.cancelled() => return,
+            () = stopping.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        let Ok((client, _)) = accepted else {
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            continue;
+        };
+        let chosen = {
+            let endpoints = endpoints.lock().expect("no holder of this lock panics");
+            fastrand::choice(endpoints.iter()).copied()
+        };
+        let stopping = stopping.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = stopping.cancelled() => {}
+                () = carry(client, chosen) => {}
+            }
+        });
+    }
+}
+
+/// Carries a connection to its endpoint until both directions are over.
+async fn carry(client: TcpStream, endpoint: Option<SocketAddr>) {
+    let connected = match endpoint {
+        Some(endpoint) => tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(endpoint)).await.ok().and_then(Result::ok),
+        None => None,
+    };
+    let Some(server) = connected else {
+        reset(&client);
+        return;
+    };
+    client.set_nodelay(true).ok();
+    server.set_nodelay(true).ok();
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_server, mut to_server) = server.into_split();
+    let outcome = tokio::try_join!(one_way(&mut from_client, &mut to_server), one_way(&mut from_server, &mut to_client));
+    if outcome.is_err() {
+        // One end was cut off: so is the other.
+        reset(to_client.as_ref());
+        reset(to_server.as_ref());
+    }
+}
+
+async fn one_way(from: &mut OwnedReadHalf, to: &mut OwnedWriteHalf) -> std::io::Result<()> {
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let read = from.read(&mut buffer).await?;
+        if read == 0 {
+            // The other direction may go on. Shutting down what is already shut is no failure.
+            to.shutdown().await.ok();
+            return Ok(());
+        }
+        to.write_all(&buffer[..read]).await?;
+    }
+}
+
+/// Lets the kernel reset the connection when it is closed.
+fn reset(stream: &TcpStream) {
+    stream.set_zero_linger().ok();
+}
