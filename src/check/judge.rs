@@ -284,3 +284,130 @@ fn attempt_row(attempt: &Attempt) -> AttemptRow {
         error: error.map(|error| error.text.clone()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{super::makers::*, *};
+    use crate::event::{Answer, AttemptRun, Moment, Undone};
+
+    fn judged(trial: TrialHistory, end: Option<RunEnd>) -> TrialResult {
+        let history = History { trials: vec![trial], end, ..History::default() };
+        judge(&history).trials.remove(0)
+    }
+
+    fn finished(change: impl FnOnce(&mut TrialHistory)) -> (Verdict, String) {
+        let mut trial = clean();
+        change(&mut trial);
+        let result = judged(trial, Some(RunEnd::Completed));
+        (result.verdict, result.reason)
+    }
+
+    fn lose_a_row(trial: &mut TrialHistory) {
+        forget(trial, 0, 1, 3);
+    }
+
+    #[test]
+    fn a_trial_in_which_all_is_well_passes_and_says_what_was_proven() {
+        let (verdict, reason) = finished(|_| {});
+        assert_eq!(verdict, Verdict::Passed, "{reason}");
+        assert!(reason.contains("recovered after") && reason.contains("acknowledged rows are there"), "{reason}");
+    }
+
+    #[test]
+    fn a_lost_row_is_hidden_by_nothing_that_failed_elsewhere() {
+        let elsewhere: [fn(&mut TrialHistory); 6] = [
+            |trial| trial.errors.push("the API server went away".into()),
+            |trial| trial.faults[0].failed = Some("forbidden".into()),
+            |trial| trial.undone[0].error = Some("forbidden".into()),
+            |trial| trial.attempts.push(stalled_echo()),
+            |trial| trial.end = Some((TrialEnd::Interrupted, Moment(0))),
+            |trial| trial.end = None,
+        ];
+        for change in elsewhere {
+            let (verdict, reason) = finished(|trial| {
+                change(trial);
+                lose_a_row(trial);
+            });
+            assert_eq!(verdict, Verdict::Failed, "{reason}");
+            assert_ne!(finished(change).0, Verdict::Passed);
+        }
+    }
+
+    /// An echo of the harness itself that took two seconds.
+    fn stalled_echo() -> Attempt {
+        let run =
+            AttemptRun { started: Moment(0), ended: Moment(2_000_000_000), outcome: Outcome::Acknowledged, incarnation: None, error: None };
+        Attempt { stream: Stream::Control, number: 0, scheduled: Moment(0), run: Some(run) }
+    }
+
+    #[test]
+    fn a_harness_that_stalled_is_not_believed_about_time() {
+        let (verdict, reason) = finished(|trial| {
+            trial.attempts.push(stalled_echo());
+            trial.plan.settings.recovery_within = Some(Duration::from_millis(1));
+        });
+        assert_eq!((verdict, reason.as_str()), (Verdict::Error, "the harness itself stalled for 2.000 s: nothing that it measured holds"));
+    }
+
+    #[test]
+    fn a_fault_without_evidence_is_unproven() {
+        let (verdict, reason) = finished(|trial| {
+            let before = trial.snapshots[&Side::Before].clone();
+            trial.snapshots.insert(Side::After, before);
+        });
+        assert_eq!((verdict, reason.as_str()), (Verdict::Unproven, "`deletePod`: the pod is the same"));
+    }
+
+    #[test]
+    fn a_fault_that_was_never_injected_is_unproven() {
+        assert_eq!(finished(|trial| trial.faults[0].called = None).0, Verdict::Unproven);
+    }
+
+    #[test]
+    fn a_law_that_could_not_be_asked_is_no_pass() {
+        let (verdict, reason) = finished(|trial| {
+            trial.snapshots.get_mut(&Side::After).unwrap().service = Answer::Unavailable("forbidden".into());
+        });
+        assert_eq!(verdict, Verdict::Unproven);
+        assert!(reason.starts_with("same_service_address: "), "{reason}");
+    }
+
+    #[test]
+    fn a_control_trial_that_was_not_quiet_is_an_error_of_the_place() {
+        let (verdict, reason) = finished(|trial| {
+            trial.plan.scenario.faults.clear();
+            trial.faults.clear();
+        });
+        assert_eq!(verdict, Verdict::Error, "{reason}");
+    }
+
+    #[test]
+    fn a_trial_that_never_began_is_told_apart_from_one_that_broke_off() {
+        let never = |end| {
+            let mut trial = clean();
+            trial.started = None;
+            judged(trial, end).verdict
+        };
+        assert_eq!(never(Some(RunEnd::Interrupted)), Verdict::Interrupted);
+        assert_eq!(never(Some(RunEnd::Completed)), Verdict::Error);
+        assert_eq!(never(None), Verdict::Error);
+        let mut trial = clean();
+        trial.end = None;
+        assert_eq!(judged(trial, None).verdict, Verdict::Error);
+    }
+
+    #[test]
+    fn an_undo_that_failed_is_no_pass() {
+        assert_eq!(
+            finished(|trial| trial.undone.push(Undone { what: "uncordon node `a`".into(), error: Some("500".into()) })).0,
+            Verdict::Error
+        );
+    }
+
+    #[test]
+    fn the_longest_outage_after_the_fault_is_the_headline() {
+        let result = judged(clean(), Some(RunEnd::Completed));
+        assert_eq!(result.outage.map(|outage| outage.at), Some(Some(Duration::from_millis(305))));
+        assert!(result.further_outages.is_empty());
+    }
+}

@@ -15,7 +15,7 @@ use std::{fmt, future::Future, time::Duration};
 use k8s_openapi::api::core::v1::{Event, Node, PersistentVolume, PersistentVolumeClaim, Pod, Service};
 use kube::{
     Api, Client, Config,
-    api::ListParams,
+    api::{ListParams, LogParams},
     config::{KubeConfigOptions, Kubeconfig},
 };
 
@@ -260,8 +260,29 @@ impl Cluster {
         self.call(format!("read node `{name}`"), self.all::<Node>().get(name)).await
     }
 
-    /// The latest warning that the cluster has about the target's namespace, for the reader of an error.
-    pub async fn last_warning(&self) -> Option<String> {
+    /// Why the target's pod is not up, for the reader of an error: how its container ended, the last line of its log, the latest warning.
+    pub async fn why_not_up(&self) -> String {
+        let mut reasons = Vec::new();
+        if let Ok(pod) = self.pod().await {
+            let name = pod.metadata.name.clone().unwrap_or_default();
+            let facts = pod_facts(&pod, &self.target.container);
+            reasons.push(format!("pod `{name}` is {}", facts.phase));
+            if let Some(end) = facts.last_end {
+                reasons.push(format!("its container ended: {end}"));
+            }
+            let params = LogParams { container: Some(self.target.container.clone()), tail_lines: Some(1), ..LogParams::default() };
+            if let Ok(log) = self.call("read the log", self.namespaced::<Pod>().logs(&name, &params)).await
+                && let Some(line) = log.lines().last()
+            {
+                reasons.push(format!("the last line of its log: {line}"));
+            }
+        }
+        reasons.extend(self.last_warning().await.map(|warning| format!("the last warning: {warning}")));
+        if reasons.is_empty() { "the cluster tells nothing of it".to_owned() } else { reasons.join("; ") }
+    }
+
+    /// The latest warning that the cluster has about the target's namespace.
+    async fn last_warning(&self) -> Option<String> {
         let what = "list the events";
         let events = self.call(what, self.namespaced::<Event>().list(&ListParams::default())).await.ok()?;
         let last = events.items.into_iter().rfind(|event| event.type_.as_deref() == Some("Warning"))?;

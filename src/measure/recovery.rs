@@ -133,7 +133,10 @@ mod tests {
         }
     }
 
-    fn measured(attempts: &[Attempt], fault: &FaultHistory, read_back: &[u64]) -> Option<(Option<u128>, u128, Option<u128>, Option<u128>)> {
+    /// Headline, lower and upper bound, and how long it was unstable, in milliseconds.
+    type InMs = (Option<u128>, u128, Option<u128>, Option<u128>);
+
+    fn measured(attempts: &[Attempt], fault: &FaultHistory, read_back: &[u64]) -> Option<InMs> {
         let old = Incarnation("a".into());
         let read_back = read_back.iter().copied().collect();
         recovery(attempts, fault, Some(&old), &read_back, Duration::from_millis(200)).map(|recovery| {

@@ -88,6 +88,6 @@ mod tests {
         assert_eq!(settings(None, None).give_up_after, Duration::from_secs(15));
         assert_eq!(settings(Some(60), None).give_up_after, Duration::from_secs(67));
         assert_eq!(settings(Some(60), Some(5)).give_up_after, Duration::from_secs(5));
-        assert_eq!(settings(Some(60), None).recovery_within, Some(Duration::from_secs(60)));
+        assert_eq!(settings(Some(60), None).recovery_within, Some(Duration::from_mins(1)));
     }
 }

@@ -175,8 +175,8 @@ impl Trial<'_> {
         match self.unless_interrupted(ready).await? {
             Ok(()) => Ok(()),
             Err(error) => {
-                let warning = self.cluster.last_warning().await.map(|warning| format!(" (last warning: {warning})")).unwrap_or_default();
-                Err(Stop::Failed(format!("{error}{warning}")))
+                let why = self.cluster.why_not_up().await;
+                Err(Stop::Failed(format!("{error}: {why}")))
             }
         }
     }

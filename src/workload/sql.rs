@@ -147,11 +147,18 @@ impl SqlError {
 }
 
 /// Waits for a call to the server, but not beyond the deadline.
-async fn bounded<T>(stage: Stage, deadline: Instant, call: impl Future<Output = Result<T, tiberius::error::Error>>) -> Result<T, SqlError> {
+fn bounded<T>(
+    stage: Stage,
+    deadline: Instant,
+    call: impl Future<Output = Result<T, tiberius::error::Error>>,
+) -> impl Future<Output = Result<T, SqlError>> {
     // On the heap: tiberius' futures take up to 30 kB, and every future that calls the server would hold one.
-    match timeout_at(deadline, Box::pin(call)).await {
-        Ok(result) => result.map_err(|error| SqlError::new(stage, error)),
-        Err(_) => Err(SqlError { stage, kind: SqlErrorKind::Deadline }),
+    let call = timeout_at(deadline, Box::pin(call));
+    async move {
+        match call.await {
+            Ok(result) => result.map_err(|error| SqlError::new(stage, error)),
+            Err(_) => Err(SqlError { stage, kind: SqlErrorKind::Deadline }),
+        }
     }
 }
 

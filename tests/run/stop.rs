@@ -115,7 +115,7 @@ fn a_second_signal_leaves_at_once_and_names_what_is_left() {
     run.signal(Signal::SIGCONT);
     let ran = run.wait().ended_with(130);
     assert!(ran.stderr.contains("interrupted"), "{}", ran.tell());
-    assert!(ran.stderr.contains("left in place") || ran.stderr.contains("left at once") , "{}", ran.tell());
+    assert!(ran.stderr.contains("left in place") || ran.stderr.contains("left at once"), "{}", ran.tell());
 }
 
 #[test]
