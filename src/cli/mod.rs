@@ -4,6 +4,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod sqld;
+
 #[derive(Debug, Parser)]
 #[command(name = "comeback", version, about, arg_required_else_help = true)]
 struct Cli {
@@ -15,6 +17,7 @@ struct Cli {
 enum Command {
     /// (being built)
     Run,
+    Sqld(sqld::SqldArgs),
 }
 
 /// Parses the arguments, does the command, and returns its exit code.
@@ -22,5 +25,6 @@ enum Command {
 pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run => ExitCode::SUCCESS,
+        Command::Sqld(args) => sqld::main(args),
     }
 }
