@@ -14,6 +14,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod sqld;
+
 #[derive(Debug, Parser)]
 #[command(name = "comeback", version, about, arg_required_else_help = true)]
 struct Cli {
@@ -31,6 +33,7 @@ enum Command {
     #[command(hide = true)]
     SandboxPause(crate::sandbox::pause::Pause),
     Schema(schema::Schema),
+    Sqld(sqld::SqldArgs),
 }
 
 /// Parses the arguments, does the command, and returns its exit code.
@@ -43,5 +46,6 @@ pub fn main() -> ExitCode {
         Command::Sandbox(args) => sandbox::run(&args),
         Command::SandboxPause(args) => sandbox::pause(&args),
         Command::Schema(schema) => schema.run().into(),
+        Command::Sqld(args) => sqld::main(args),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use clap::ValueEnum as _;
 use tokio_util::sync::CancellationToken;
 
 use super::{Folder, Recorder, plan, trial::Trial};
@@ -224,7 +225,7 @@ impl Defect {
     #[must_use]
     pub fn name(self) -> String {
         match self {
-            Self::Database(defect) => defect.name().to_owned(),
+            Self::Database(defect) => defect.to_possible_value().expect("no defect is hidden").get_name().to_owned(),
             Self::Cluster(sandbox::Defect::ChangeAddress) => "change-address".to_owned(),
             Self::Cluster(sandbox::Defect::UndoFails) => "undo-fails".to_owned(),
         }
