@@ -339,12 +339,17 @@ impl Trial<'_> {
             match held {
                 Ok(found) => {
                     self.say(EventKind::ReadBack(ReadBack { number, started, ended, found })).await;
-                    // A row that is not there is lost or late; the final read will tell. It is not looked for for ever.
-                    return Ok(Some(due));
+                    if found {
+                        return Ok(Some(due));
+                    }
                 }
-                Err(_) if Instant::now() + RETRY_PERIOD < give_up => sleep(RETRY_PERIOD).await,
-                Err(_) => return Ok(None),
+                // The service may go away again; the row is looked for until the run gives up.
+                Err(_) => {}
             }
+            if Instant::now() + RETRY_PERIOD > give_up {
+                return Ok(None);
+            }
+            sleep(RETRY_PERIOD).await;
         }
     }
 

@@ -61,10 +61,13 @@ fn the_standard_suite_passes_and_every_figure_has_its_evidence() {
 
     // The node is seen to be schedulable again, after it was not.
     let node = from.as_str().expect("a node");
+    let trials = result["trials"].as_array().expect("trials");
+    let place = 1 + trials.iter().position(|trial| trial["scenario"] == "drain-node").expect("its place in the run");
     let cordons: Vec<bool> = ran
         .events()
         .iter()
-        .filter_map(|(kind, event)| (kind == "seen").then(|| event["event"]["seen"]["node"].clone()))
+        .filter(|(kind, event)| kind == "seen" && event["trial"] == place)
+        .map(|(_, event)| event["event"]["seen"]["node"].clone())
         .filter(|seen| seen["name"] == node)
         .filter_map(|seen| seen["unschedulable"].as_bool())
         .collect();
