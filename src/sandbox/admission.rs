@@ -452,7 +452,7 @@ mod tests {
         format!("{} {}", refusal.code, refusal.message)
     }
 
-    fn pod_with(container: Value) -> Value {
+    fn pod_with(container: &Value) -> Value {
         json!({ "metadata": { "name": "p", "namespace": "default" }, "spec": { "containers": [container] } })
     }
 
@@ -462,15 +462,15 @@ mod tests {
     #[case::a_dot_in_a_service(Kind::Service, json!({ "metadata": { "name": "a.b" }, "spec": { "ports": [{ "port": 1 }] } }), "RFC 1123 label")]
     #[case::a_bad_label(Kind::ConfigMap, json!({ "metadata": { "name": "a", "labels": { "k": "a b" } } }), "metadata.labels")]
     #[case::no_container(Kind::Pod, json!({ "metadata": { "name": "p" }, "spec": {} }), "spec.containers: Required value")]
-    #[case::no_image(Kind::Pod, pod_with(json!({ "name": "c" })), "spec.containers[0].image: Required value")]
+    #[case::no_image(Kind::Pod, pod_with(&json!({ "name": "c" })), "spec.containers[0].image: Required value")]
     #[case::no_such_volume(
         Kind::Pod,
-        pod_with(json!({ "name": "c", "image": "i", "volumeMounts": [{ "name": "v", "mountPath": "/x" }] })),
+        pod_with(&json!({ "name": "c", "image": "i", "volumeMounts": [{ "name": "v", "mountPath": "/x" }] })),
         "Not found: \"v\""
     )]
     #[case::a_probe_we_cannot_do(
         Kind::Pod,
-        pod_with(json!({ "name": "c", "image": "i", "readinessProbe": { "httpGet": { "port": 80 } } })),
+        pod_with(&json!({ "name": "c", "image": "i", "readinessProbe": { "httpGet": { "port": 80 } } })),
         "spec.containers[0].readinessProbe"
     )]
     #[case::a_string_for_a_number(
@@ -513,7 +513,7 @@ mod tests {
     #[test]
     fn completing_twice_changes_nothing() {
         for (kind, object) in [
-            (Kind::Pod, pod_with(json!({ "name": "c", "image": "i", "livenessProbe": { "tcpSocket": { "port": 1 } } }))),
+            (Kind::Pod, pod_with(&json!({ "name": "c", "image": "i", "livenessProbe": { "tcpSocket": { "port": 1 } } }))),
             (
                 Kind::Deployment,
                 json!({ "metadata": { "name": "d" }, "spec": { "template": { "spec": { "containers": [{ "name": "c" }] } } } }),

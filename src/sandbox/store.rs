@@ -404,13 +404,13 @@ impl Store {
     }
 
     fn orphan_dependents(&self, inner: &mut Inner, owner: &str) {
-        let owned: Vec<_> = inner
+        let dependents: Vec<_> = inner
             .objects
             .iter()
             .filter(|(_, object)| object.list("/metadata/ownerReferences").iter().any(|reference| reference.text("/uid") == owner))
             .map(|(key, object)| (key.clone(), (**object).clone()))
             .collect();
-        for (key, mut object) in owned {
+        for (key, mut object) in dependents {
             object::list_mut(&mut object, "/metadata/ownerReferences").retain(|reference| reference.text("/uid") != owner);
             self.record(inner, key, What::Modified, object);
         }

@@ -194,7 +194,7 @@ fn status(cluster: &Cluster, asked: &Asked, key: &Key) -> Result<Response, Refus
     Ok(json_response(StatusCode::OK, &object))
 }
 
-/// The `Scale` of a Deployment or ReplicaSet: how many there are to be and how many there are.
+/// The `Scale` of a Deployment or `ReplicaSet`: how many there are to be and how many there are.
 fn scale(cluster: &Cluster, asked: &Asked, key: &Key) -> Result<Response, Refusal> {
     let store = &cluster.store;
     let found = || store.get(key.kind, &key.namespace, &key.name).ok_or_else(|| Refusal::not_found(key.kind, &key.name));

@@ -1,4 +1,4 @@
-//! Deployments: a ReplicaSet for each template that was ever asked for, and the way from one to the next.
+//! Deployments: a `ReplicaSet` for each template that was ever asked for, and the way from one to the next.
 //!
 //! `Recreate` waits until the last pod of the old template is gone before it makes the first of the new. `RollingUpdate` keeps the number of pods
 //! between `maxUnavailable` below and `maxSurge` above what is asked for.
