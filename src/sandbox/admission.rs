@@ -8,7 +8,8 @@ use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use k8s_openapi::api::{
     apps::v1 as apps, coordination::v1 as coordination, core::v1 as core, discovery::v1 as discovery, storage::v1 as storage,
 };
-use serde_json::{Value, json};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Map, Value, json};
 
 use super::{
     kinds::Kind,
@@ -144,7 +145,7 @@ fn complete_secret(object: &mut Value) {
 
 /// Refuses an object that cannot be.
 pub(crate) fn check(kind: Kind, object: &Value) -> Result<(), Refusal> {
-    has_the_right_types(kind, object)?;
+    typed(kind, object)?;
     let name = object.name();
     let mut causes = Vec::new();
     if name.is_empty() {
@@ -165,17 +166,6 @@ pub(crate) fn check(kind: Kind, object: &Value) -> Result<(), Refusal> {
         Kind::Pod => check_pod_spec(&object["spec"], "spec", &mut causes),
         Kind::ReplicaSet | Kind::Deployment => check_workload(object, &mut causes),
         Kind::Service => check_service(object, &mut causes),
-        Kind::Secret => {
-            for (key, value) in object["data"].as_object().into_iter().flatten() {
-                if BASE64.decode(value.as_str().unwrap_or("?")).is_err() {
-                    causes.push(Cause {
-                        reason: "FieldValueInvalid",
-                        field: format!("data[{key}]"),
-                        message: "Invalid value: not base64".into(),
-                    });
-                }
-            }
-        }
         Kind::PersistentVolumeClaim => {
             if object.list("/spec/accessModes").is_empty() {
                 causes.push(Cause::required("spec.accessModes", "at least 1 access mode is required"));
@@ -199,6 +189,7 @@ pub(crate) fn check(kind: Kind, object: &Value) -> Result<(), Refusal> {
         }
         Kind::Namespace
         | Kind::Node
+        | Kind::Secret
         | Kind::ConfigMap
         | Kind::ServiceAccount
         | Kind::Event
@@ -274,10 +265,59 @@ pub(crate) fn check_update(kind: Kind, old: &Value, new: &Value) -> Result<(), R
     if causes.is_empty() { Ok(()) } else { Err(Refusal::invalid(kind, new.name(), &causes)) }
 }
 
-/// Reads the object as its type: a string where a number belongs is refused here, with the words of the decoder.
-fn has_the_right_types(kind: Kind, object: &Value) -> Result<(), Refusal> {
-    fn read<T: serde::de::DeserializeOwned>(object: &Value) -> Result<(), serde_json::Error> {
-        serde_json::from_value::<T>(object.clone()).map(drop)
+/// Refuses fields that nobody knows, for clients that ask for it (`fieldValidation=Strict`, as `kubectl` does): a misspelt field is a mistake.
+pub(crate) fn check_fields(kind: Kind, object: &Value) -> Result<(), Refusal> {
+    let known = typed(kind, object)?;
+    let mut unknown = Vec::new();
+    find_unknown(object, &known, &mut String::new(), &mut unknown);
+    // A secret may be given in plain text, which is not how it is kept.
+    unknown.retain(|field| !(kind == Kind::Secret && field.starts_with("stringData")));
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    let list = unknown.iter().map(|field| format!("unknown field \"{field}\"")).collect::<Vec<_>>().join(", ");
+    let name = kind.facts().name;
+    let version = kind.facts().version;
+    Err(Refusal::bad_request(format!("{name} in version \"{version}\" cannot be handled as a {name}: strict decoding error: {list}")))
+}
+
+/// Finds what is in `sent` and was lost on the way through the types.
+fn find_unknown(sent: &Value, known: &Value, at: &mut String, unknown: &mut Vec<String>) {
+    let length = at.len();
+    match (sent, known) {
+        (Value::Object(sent), Value::Object(known)) => {
+            for (key, value) in sent {
+                let is_nothing =
+                    value.is_null() || value.as_array().is_some_and(Vec::is_empty) || value.as_object().is_some_and(Map::is_empty);
+                if !at.is_empty() {
+                    at.push('.');
+                }
+                at.push_str(key);
+                match known.get(key) {
+                    Some(known) => find_unknown(value, known, at, unknown),
+                    None if is_nothing => {}
+                    None => unknown.push(at.clone()),
+                }
+                at.truncate(length);
+            }
+        }
+        (Value::Array(sent), Value::Array(known)) => {
+            for (n, (sent, known)) in sent.iter().zip(known).enumerate() {
+                at.push('[');
+                at.push_str(&n.to_string());
+                at.push(']');
+                find_unknown(sent, known, at, unknown);
+                at.truncate(length);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The object as its type has it: a string where a number belongs is refused here, in the words of the decoder.
+fn typed(kind: Kind, object: &Value) -> Result<Value, Refusal> {
+    fn read<T: DeserializeOwned + Serialize>(object: &Value) -> Result<Value, serde_json::Error> {
+        T::deserialize(object).and_then(|typed| serde_json::to_value(&typed))
     }
     let outcome = match kind {
         Kind::Namespace => read::<core::Namespace>(object),
@@ -299,7 +339,9 @@ fn has_the_right_types(kind: Kind, object: &Value) -> Result<(), Refusal> {
     };
     outcome.map_err(|error| {
         let name = kind.facts().name;
-        Refusal::bad_request(format!("{name} in version \"{}\" cannot be handled as a {name}: {error}", kind.facts().version))
+        // The decoder quotes what it could not read, and that may be the secret itself.
+        let why = if kind == Kind::Secret { "its data must be strings in base64".to_owned() } else { error.to_string() };
+        Refusal::bad_request(format!("{name} in version \"{}\" cannot be handled as a {name}: {why}", kind.facts().version))
     })
 }
 
@@ -490,11 +532,26 @@ mod tests {
         "headless services are not supported"
     )]
     #[case::no_ports(Kind::Service, json!({ "metadata": { "name": "s" }, "spec": {} }), "spec.ports: Required value")]
-    #[case::a_secret_in_the_clear(Kind::Secret, json!({ "metadata": { "name": "s" }, "data": { "a": "!!" } }), "data[a]")]
+    #[case::a_secret_in_the_clear(Kind::Secret, json!({ "metadata": { "name": "s" }, "data": { "a": "!!" } }), "400 Secret in version \"v1\" cannot be handled as a Secret")]
     #[case::a_claim_for_nothing(Kind::PersistentVolumeClaim, json!({ "metadata": { "name": "c" }, "spec": {} }), "spec.accessModes")]
     fn what_cannot_be_is_refused(#[case] kind: Kind, #[case] object: Value, #[case] why: &str) {
         let message = refused(kind, object);
         assert!(message.contains(why), "{message}");
+    }
+
+    #[test]
+    fn a_misspelt_field_is_found_where_it_is() {
+        let mut deployment = json!({ "metadata": { "name": "d", "creationTimestamp": null }, "spec": {
+            "replicas": 1, "replicaz": 2, "selector": { "matchLabels": { "any": "label" } },
+            "template": { "spec": { "containers": [{ "name": "c", "imagge": "i", "env": [] }] } },
+        } });
+        let refusal = check_fields(Kind::Deployment, &deployment).unwrap_err();
+        assert!(refusal.message.contains("unknown field \"spec.replicaz\""), "{refusal}");
+        assert!(refusal.message.contains("unknown field \"spec.template.spec.containers[0].imagge\""), "{refusal}");
+        object::remove(&mut deployment, "/spec/replicaz");
+        object::remove(&mut deployment["spec"]["template"]["spec"]["containers"][0], "/imagge");
+        check_fields(Kind::Deployment, &deployment).unwrap();
+        check_fields(Kind::Secret, &json!({ "metadata": { "name": "s" }, "stringData": { "a": "b" } })).unwrap();
     }
 
     #[test]

@@ -504,6 +504,14 @@ fn of_part(kind: Kind, part: Part, old: &Value, new: Value) -> Value {
         }
         Part::Main => new,
     };
+    if kind == Kind::Service {
+        // Whoever replaces a service with their own manifest keeps the address that it was given.
+        for at in ["/spec/clusterIP", "/spec/clusterIPs"] {
+            if let Some(given) = old.pointer(at) {
+                object::default(&mut joined, at, given.clone());
+            }
+        }
+    }
     if kind.has_status() {
         match old.get("status") {
             Some(status) => joined["status"] = status.clone(),

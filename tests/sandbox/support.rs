@@ -58,7 +58,7 @@ where
     let waiting = kube::runtime::wait::await_condition(api.clone(), name, condition);
     match tokio::time::timeout(SOON, waiting).await {
         Ok(outcome) => outcome.expect("the watch holds"),
-        Err(_) => panic!("waited {SOON:?} until {name} {what}; it is {:#?}", api.get_opt(name).await),
+        Err(elapsed) => panic!("waited {SOON:?} until {name} {what} ({elapsed}); it is {:#?}", api.get_opt(name).await),
     }
 }
 

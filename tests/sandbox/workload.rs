@@ -180,6 +180,36 @@ async fn a_container_that_keeps_failing_backs_off() {
 }
 
 #[tokio::test]
+async fn there_can_be_more_pods_in_a_run_than_there_are_addresses() {
+    /// More than a /24 has, in rounds of as many as may run side by side.
+    const ROUNDS: usize = 18;
+    const AT_ONCE: usize = 16;
+    let (_sandbox, client) = sandbox(20).await;
+    let pods = Api::<Pod>::default_namespaced(client.clone());
+    for round in 0..ROUNDS {
+        let one = async |n: usize| {
+            let name = format!("p-{round}-{n}");
+            let made = run_pod(&client, &name, json!(["sandbox-pause"]), 30).await;
+            wait_until(&pods, &name, "runs", conditions::is_pod_running()).await;
+            pods.delete(&name, &DeleteParams::default()).await.unwrap();
+            wait_until(&pods, &name, "is gone", conditions::is_deleted(&made.uid().unwrap())).await;
+        };
+        futures::future::join_all((0..AT_ONCE).map(one)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_replaced_service_keeps_its_address() {
+    let (_sandbox, client) = sandbox(20).await;
+    let services = Api::<Service>::default_namespaced(client);
+    let manifest = json!({ "metadata": { "name": "s" }, "spec": { "ports": [{ "port": 1433 }] } });
+    let address = |service: &Service| service.spec.as_ref().unwrap().cluster_ip.clone().unwrap();
+    let made = crate::support::create(&services, manifest.clone()).await;
+    let again = services.replace("s", &kube::api::PostParams::default(), &serde_json::from_value(manifest).unwrap()).await.unwrap();
+    assert_eq!(address(&made), address(&again));
+}
+
+#[tokio::test]
 async fn an_image_that_is_not_ours_is_not_pulled() {
     let (_sandbox, client) = sandbox(20).await;
     let pods = Api::<Pod>::default_namespaced(client.clone());
