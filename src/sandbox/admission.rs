@@ -21,6 +21,7 @@ use super::{
 /// Adds what was left out.
 pub(crate) fn complete(kind: Kind, object: &mut Value) {
     let facts = kind.facts();
+    drop_nulls(object);
     object["apiVersion"] = kind.api_version().into();
     object["kind"] = facts.name.into();
     match kind {
@@ -57,6 +58,18 @@ pub(crate) fn complete(kind: Kind, object: &mut Value) {
         }
         Kind::VolumeAttachment => default(object, "/status/attached", false),
         Kind::Node | Kind::ConfigMap | Kind::ServiceAccount | Kind::Event | Kind::EndpointSlice | Kind::Lease => {}
+    }
+}
+
+/// A field that is null is a field that is not there: otherwise two equal templates would differ when one of them has been through a typed client.
+fn drop_nulls(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|_, value| !value.is_null());
+            fields.values_mut().for_each(drop_nulls);
+        }
+        Value::Array(elements) => elements.iter_mut().for_each(drop_nulls),
+        _ => {}
     }
 }
 
@@ -565,6 +578,13 @@ mod tests {
         complete(Kind::Secret, &mut secret);
         assert_eq!(secret["data"]["password"], "eA==");
         assert!(secret.get("stringData").is_none());
+    }
+
+    #[test]
+    fn a_null_is_nothing() {
+        let mut object = json!({ "metadata": { "name": "a", "creationTimestamp": null }, "data": { "x": null, "y": "z" } });
+        complete(Kind::ConfigMap, &mut object);
+        assert_eq!((&object["metadata"], &object["data"]), (&json!({ "name": "a" }), &json!({ "y": "z" })));
     }
 
     #[test]

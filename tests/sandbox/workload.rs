@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use comeback::sandbox::{Defect, Options};
+use futures::StreamExt;
 use k8s_openapi::api::{
     apps::v1::Deployment,
     core::v1::{Node, Pod, Service},
@@ -279,6 +280,43 @@ async fn a_new_template_replaces_the_pod_and_recreate_never_runs_two() {
     assert!(pods.get_opt(&before.name_any()).await.unwrap().is_none());
     assert_ne!(after.labels()["pod-template-hash"], before.labels()["pod-template-hash"]);
     wait_until(&deployments, "mssql", "is complete", conditions::is_deployment_completed()).await;
+}
+
+#[tokio::test]
+async fn a_rolling_update_keeps_enough_pods_available() {
+    let (_sandbox, client) = sandbox(20).await;
+    let deployments = Api::<Deployment>::default_namespaced(client.clone());
+    crate::support::create(
+        &deployments,
+        json!({ "metadata": { "name": "d" }, "spec": {
+        "replicas": 3, "selector": { "matchLabels": { "a": "b" } },
+        "strategy": { "rollingUpdate": { "maxSurge": 1, "maxUnavailable": 0 } },
+        "template": { "metadata": { "labels": { "a": "b" } }, "spec": { "containers": [{
+            "name": "c", "image": "comeback", "args": ["sandbox-pause", "--port", "1433"],
+            "readinessProbe": { "tcpSocket": { "port": 1433 }, "periodSeconds": 1 },
+        }] } },
+    } }),
+    )
+    .await;
+    let complete = async || wait_until(&deployments, "d", "is complete", conditions::is_deployment_completed()).await.unwrap();
+    complete().await;
+    deployments.restart("d").await.unwrap();
+    // Every state that is told has enough available pods and not too many in all.
+    let mut events = kube::runtime::watcher::watch_object(deployments.clone(), "d").boxed();
+    let status = soon("the roll-out to be over", async {
+        loop {
+            let deployment = events.next().await.unwrap().unwrap().expect("it is there");
+            let (status, generation) = (deployment.status.unwrap(), deployment.metadata.generation);
+            assert!(status.available_replicas.unwrap_or_default() >= 3, "{status:?}");
+            assert!(status.replicas.unwrap_or_default() <= 4, "{status:?}");
+            if status.observed_generation == generation && status.updated_replicas == Some(3) && status.replicas == Some(3) {
+                return status;
+            }
+        }
+    })
+    .await;
+    assert_eq!(status.available_replicas, Some(3));
+    assert_eq!(complete().await.annotations()["deployment.kubernetes.io/revision"], "2");
 }
 
 #[tokio::test]
