@@ -8,7 +8,8 @@ use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use k8s_openapi::api::{
     apps::v1 as apps, coordination::v1 as coordination, core::v1 as core, discovery::v1 as discovery, storage::v1 as storage,
 };
-use serde_json::{Value, json};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Map, Value, json};
 
 use super::{
     kinds::Kind,
@@ -20,6 +21,7 @@ use super::{
 /// Adds what was left out.
 pub(crate) fn complete(kind: Kind, object: &mut Value) {
     let facts = kind.facts();
+    drop_nulls(object);
     object["apiVersion"] = kind.api_version().into();
     object["kind"] = facts.name.into();
     match kind {
@@ -56,6 +58,18 @@ pub(crate) fn complete(kind: Kind, object: &mut Value) {
         }
         Kind::VolumeAttachment => default(object, "/status/attached", false),
         Kind::Node | Kind::ConfigMap | Kind::ServiceAccount | Kind::Event | Kind::EndpointSlice | Kind::Lease => {}
+    }
+}
+
+/// A field that is null is a field that is not there: otherwise two equal templates would differ when one of them has been through a typed client.
+fn drop_nulls(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|_, value| !value.is_null());
+            fields.values_mut().for_each(drop_nulls);
+        }
+        Value::Array(elements) => elements.iter_mut().for_each(drop_nulls),
+        _ => {}
     }
 }
 
@@ -144,7 +158,7 @@ fn complete_secret(object: &mut Value) {
 
 /// Refuses an object that cannot be.
 pub(crate) fn check(kind: Kind, object: &Value) -> Result<(), Refusal> {
-    has_the_right_types(kind, object)?;
+    typed(kind, object)?;
     let name = object.name();
     let mut causes = Vec::new();
     if name.is_empty() {
@@ -165,17 +179,6 @@ pub(crate) fn check(kind: Kind, object: &Value) -> Result<(), Refusal> {
         Kind::Pod => check_pod_spec(&object["spec"], "spec", &mut causes),
         Kind::ReplicaSet | Kind::Deployment => check_workload(object, &mut causes),
         Kind::Service => check_service(object, &mut causes),
-        Kind::Secret => {
-            for (key, value) in object["data"].as_object().into_iter().flatten() {
-                if BASE64.decode(value.as_str().unwrap_or("?")).is_err() {
-                    causes.push(Cause {
-                        reason: "FieldValueInvalid",
-                        field: format!("data[{key}]"),
-                        message: "Invalid value: not base64".into(),
-                    });
-                }
-            }
-        }
         Kind::PersistentVolumeClaim => {
             if object.list("/spec/accessModes").is_empty() {
                 causes.push(Cause::required("spec.accessModes", "at least 1 access mode is required"));
@@ -199,6 +202,7 @@ pub(crate) fn check(kind: Kind, object: &Value) -> Result<(), Refusal> {
         }
         Kind::Namespace
         | Kind::Node
+        | Kind::Secret
         | Kind::ConfigMap
         | Kind::ServiceAccount
         | Kind::Event
@@ -274,10 +278,59 @@ pub(crate) fn check_update(kind: Kind, old: &Value, new: &Value) -> Result<(), R
     if causes.is_empty() { Ok(()) } else { Err(Refusal::invalid(kind, new.name(), &causes)) }
 }
 
-/// Reads the object as its type: a string where a number belongs is refused here, with the words of the decoder.
-fn has_the_right_types(kind: Kind, object: &Value) -> Result<(), Refusal> {
-    fn read<T: serde::de::DeserializeOwned>(object: &Value) -> Result<(), serde_json::Error> {
-        serde_json::from_value::<T>(object.clone()).map(drop)
+/// Refuses fields that nobody knows, for clients that ask for it (`fieldValidation=Strict`, as `kubectl` does): a misspelt field is a mistake.
+pub(crate) fn check_fields(kind: Kind, object: &Value) -> Result<(), Refusal> {
+    let known = typed(kind, object)?;
+    let mut unknown = Vec::new();
+    find_unknown(object, &known, &mut String::new(), &mut unknown);
+    // A secret may be given in plain text, which is not how it is kept.
+    unknown.retain(|field| !(kind == Kind::Secret && field.starts_with("stringData")));
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    let list = unknown.iter().map(|field| format!("unknown field \"{field}\"")).collect::<Vec<_>>().join(", ");
+    let name = kind.facts().name;
+    let version = kind.facts().version;
+    Err(Refusal::bad_request(format!("{name} in version \"{version}\" cannot be handled as a {name}: strict decoding error: {list}")))
+}
+
+/// Finds what is in `sent` and was lost on the way through the types.
+fn find_unknown(sent: &Value, known: &Value, at: &mut String, unknown: &mut Vec<String>) {
+    let length = at.len();
+    match (sent, known) {
+        (Value::Object(sent), Value::Object(known)) => {
+            for (key, value) in sent {
+                let is_nothing =
+                    value.is_null() || value.as_array().is_some_and(Vec::is_empty) || value.as_object().is_some_and(Map::is_empty);
+                if !at.is_empty() {
+                    at.push('.');
+                }
+                at.push_str(key);
+                match known.get(key) {
+                    Some(known) => find_unknown(value, known, at, unknown),
+                    None if is_nothing => {}
+                    None => unknown.push(at.clone()),
+                }
+                at.truncate(length);
+            }
+        }
+        (Value::Array(sent), Value::Array(known)) => {
+            for (n, (sent, known)) in sent.iter().zip(known).enumerate() {
+                at.push('[');
+                at.push_str(&n.to_string());
+                at.push(']');
+                find_unknown(sent, known, at, unknown);
+                at.truncate(length);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The object as its type has it: a string where a number belongs is refused here, in the words of the decoder.
+fn typed(kind: Kind, object: &Value) -> Result<Value, Refusal> {
+    fn read<T: DeserializeOwned + Serialize>(object: &Value) -> Result<Value, serde_json::Error> {
+        T::deserialize(object).and_then(|typed| serde_json::to_value(&typed))
     }
     let outcome = match kind {
         Kind::Namespace => read::<core::Namespace>(object),
@@ -299,7 +352,9 @@ fn has_the_right_types(kind: Kind, object: &Value) -> Result<(), Refusal> {
     };
     outcome.map_err(|error| {
         let name = kind.facts().name;
-        Refusal::bad_request(format!("{name} in version \"{}\" cannot be handled as a {name}: {error}", kind.facts().version))
+        // The decoder quotes what it could not read, and that may be the secret itself.
+        let why = if kind == Kind::Secret { "its data must be strings in base64".to_owned() } else { error.to_string() };
+        Refusal::bad_request(format!("{name} in version \"{}\" cannot be handled as a {name}: {why}", kind.facts().version))
     })
 }
 
@@ -452,7 +507,7 @@ mod tests {
         format!("{} {}", refusal.code, refusal.message)
     }
 
-    fn pod_with(container: Value) -> Value {
+    fn pod_with(container: &Value) -> Value {
         json!({ "metadata": { "name": "p", "namespace": "default" }, "spec": { "containers": [container] } })
     }
 
@@ -462,15 +517,15 @@ mod tests {
     #[case::a_dot_in_a_service(Kind::Service, json!({ "metadata": { "name": "a.b" }, "spec": { "ports": [{ "port": 1 }] } }), "RFC 1123 label")]
     #[case::a_bad_label(Kind::ConfigMap, json!({ "metadata": { "name": "a", "labels": { "k": "a b" } } }), "metadata.labels")]
     #[case::no_container(Kind::Pod, json!({ "metadata": { "name": "p" }, "spec": {} }), "spec.containers: Required value")]
-    #[case::no_image(Kind::Pod, pod_with(json!({ "name": "c" })), "spec.containers[0].image: Required value")]
+    #[case::no_image(Kind::Pod, pod_with(&json!({ "name": "c" })), "spec.containers[0].image: Required value")]
     #[case::no_such_volume(
         Kind::Pod,
-        pod_with(json!({ "name": "c", "image": "i", "volumeMounts": [{ "name": "v", "mountPath": "/x" }] })),
+        pod_with(&json!({ "name": "c", "image": "i", "volumeMounts": [{ "name": "v", "mountPath": "/x" }] })),
         "Not found: \"v\""
     )]
     #[case::a_probe_we_cannot_do(
         Kind::Pod,
-        pod_with(json!({ "name": "c", "image": "i", "readinessProbe": { "httpGet": { "port": 80 } } })),
+        pod_with(&json!({ "name": "c", "image": "i", "readinessProbe": { "httpGet": { "port": 80 } } })),
         "spec.containers[0].readinessProbe"
     )]
     #[case::a_string_for_a_number(
@@ -490,11 +545,26 @@ mod tests {
         "headless services are not supported"
     )]
     #[case::no_ports(Kind::Service, json!({ "metadata": { "name": "s" }, "spec": {} }), "spec.ports: Required value")]
-    #[case::a_secret_in_the_clear(Kind::Secret, json!({ "metadata": { "name": "s" }, "data": { "a": "!!" } }), "data[a]")]
+    #[case::a_secret_in_the_clear(Kind::Secret, json!({ "metadata": { "name": "s" }, "data": { "a": "!!" } }), "400 Secret in version \"v1\" cannot be handled as a Secret")]
     #[case::a_claim_for_nothing(Kind::PersistentVolumeClaim, json!({ "metadata": { "name": "c" }, "spec": {} }), "spec.accessModes")]
     fn what_cannot_be_is_refused(#[case] kind: Kind, #[case] object: Value, #[case] why: &str) {
         let message = refused(kind, object);
         assert!(message.contains(why), "{message}");
+    }
+
+    #[test]
+    fn a_misspelt_field_is_found_where_it_is() {
+        let mut deployment = json!({ "metadata": { "name": "d", "creationTimestamp": null }, "spec": {
+            "replicas": 1, "replicaz": 2, "selector": { "matchLabels": { "any": "label" } },
+            "template": { "spec": { "containers": [{ "name": "c", "imagge": "i", "env": [] }] } },
+        } });
+        let refusal = check_fields(Kind::Deployment, &deployment).unwrap_err();
+        assert!(refusal.message.contains("unknown field \"spec.replicaz\""), "{refusal}");
+        assert!(refusal.message.contains("unknown field \"spec.template.spec.containers[0].imagge\""), "{refusal}");
+        object::remove(&mut deployment, "/spec/replicaz");
+        object::remove(&mut deployment["spec"]["template"]["spec"]["containers"][0], "/imagge");
+        check_fields(Kind::Deployment, &deployment).unwrap();
+        check_fields(Kind::Secret, &json!({ "metadata": { "name": "s" }, "stringData": { "a": "b" } })).unwrap();
     }
 
     #[test]
@@ -511,9 +581,16 @@ mod tests {
     }
 
     #[test]
+    fn a_null_is_nothing() {
+        let mut object = json!({ "metadata": { "name": "a", "creationTimestamp": null }, "data": { "x": null, "y": "z" } });
+        complete(Kind::ConfigMap, &mut object);
+        assert_eq!((&object["metadata"], &object["data"]), (&json!({ "name": "a" }), &json!({ "y": "z" })));
+    }
+
+    #[test]
     fn completing_twice_changes_nothing() {
         for (kind, object) in [
-            (Kind::Pod, pod_with(json!({ "name": "c", "image": "i", "livenessProbe": { "tcpSocket": { "port": 1 } } }))),
+            (Kind::Pod, pod_with(&json!({ "name": "c", "image": "i", "livenessProbe": { "tcpSocket": { "port": 1 } } }))),
             (
                 Kind::Deployment,
                 json!({ "metadata": { "name": "d" }, "spec": { "template": { "spec": { "containers": [{ "name": "c" }] } } } }),

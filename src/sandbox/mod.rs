@@ -12,7 +12,7 @@
 //!
 //! - [`Sandbox::start`] claims a range of loopback addresses, makes certificates and a token, and begins to serve. [`Sandbox::client`] is the way in: nothing
 //!   in this crate reaches the objects by any other.
-//! - Objects are JSON values in one [`store`]; every write is checked and completed by [`admission`] and seen by every watch.
+//! - Objects are JSON values in one `store`; every write is checked and completed by `admission` and seen by every watch.
 //! - Controllers and kubelets wait for changes of the kinds they care about, look at the whole state, and do what is to be done. None of them polls.
 //! - Pods are processes of our own binary, with real signals; volumes are directories; connections are sockets.
 //! - Timers have Kubernetes' proportions and are divided by [`Options::speed`].
@@ -44,7 +44,7 @@ mod tls;
 
 use std::{
     collections::BTreeMap,
-    io,
+    fmt, io,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
@@ -157,7 +157,6 @@ pub enum SandboxError {
 const MOST_WORKERS: u8 = 16;
 
 /// A running sandbox. Dropping it stops it, and waits until its processes are gone.
-#[derive(Debug)]
 pub struct Sandbox {
     cluster: Arc<Cluster>,
     address: SocketAddr,
@@ -200,7 +199,7 @@ impl Sandbox {
         listener.set_nonblocking(true).map_err(|source| SandboxError::Listen { at, source })?;
         let address = listener.local_addr().map_err(|source| SandboxError::Listen { at, source })?;
         let token: Arc<str> = format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple()).into();
-        let (spawner, spawner_thread) = Spawner::start().map_err(SandboxError::Thread)?;
+        let spawner = Spawner::start().map_err(SandboxError::Thread)?;
         let speed = Speed::new(options.speed);
         let cluster = Arc::new(Cluster {
             store: Arc::new(Store::new(network.clone(), speed)),
@@ -222,7 +221,6 @@ impl Sandbox {
                 host(&hosted, workers, listener, &identity, api, ready);
                 // Nothing runs any more: the thread that started it all may end, and what it left behind be removed.
                 hosted.spawner.lock().expect("no holder of this lock panics").take();
-                spawner_thread.join().ok();
                 drop(home);
             })
             .map_err(SandboxError::Thread)?;
@@ -290,6 +288,14 @@ impl Sandbox {
             let joined = tokio::task::spawn_blocking(move || thread.join().ok());
             tokio::time::timeout(STOP_TIMEOUT, joined).await.ok();
         }
+    }
+}
+
+/// Without the token.
+impl fmt::Debug for Sandbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { cluster, address, .. } = self;
+        f.debug_struct("Sandbox").field("address", address).field("dir", &cluster.dir).finish_non_exhaustive()
     }
 }
 

@@ -137,14 +137,11 @@ pub(crate) fn condition_holds(object: &Value, kind: &str) -> bool {
 pub(crate) fn set_condition(object: &mut Value, kind: &str, holds: bool, reason: &str, message: &str) {
     let status = if holds { "True" } else { "False" };
     let conditions = list_mut(object, "/status/conditions");
-    let found = conditions.iter_mut().find(|condition| condition.text("/type") == kind);
-    let condition = match found {
-        Some(condition) => condition,
-        None => {
-            conditions.push(json!({ "type": kind }));
-            conditions.last_mut().expect("just pushed")
-        }
-    };
+    let at = conditions.iter().position(|condition| condition.text("/type") == kind).unwrap_or_else(|| {
+        conditions.push(json!({ "type": kind }));
+        conditions.len() - 1
+    });
+    let condition = &mut conditions[at];
     if condition.text("/status") != status {
         set(condition, "/status", status);
         set(condition, "/lastTransitionTime", now());

@@ -91,9 +91,9 @@ const ORDER: &str = "$setElementOrder/";
 const DELETE_PRIMITIVES: &str = "$deleteFromPrimitiveList/";
 const RETAIN: &str = "$retainKeys";
 
-fn strategic(target: &mut Value, patch: &Value, path: &mut Vec<String>) -> Result<(), Refusal> {
-    let Value::Object(fields) = patch else {
-        *target = patch.clone();
+fn strategic(target: &mut Value, change: &Value, path: &mut Vec<String>) -> Result<(), Refusal> {
+    let Value::Object(fields) = change else {
+        *target = change.clone();
         return Ok(());
     };
     match fields.get(DIRECTIVE).and_then(Value::as_str) {
@@ -102,7 +102,7 @@ fn strategic(target: &mut Value, patch: &Value, path: &mut Vec<String>) -> Resul
             return Ok(());
         }
         Some("replace") => {
-            *target = without_directives(patch);
+            *target = without_directives(change);
             return Ok(());
         }
         Some("merge") | None => {}

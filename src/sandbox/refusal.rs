@@ -143,11 +143,8 @@ impl Refusal {
 
     /// A body in a form that the sandbox does not read.
     pub(crate) fn unsupported_media(found: &str) -> Self {
-        Self::new(
-            415,
-            "UnsupportedMediaType",
-            format!("the body of the request was in an unsupported format `{found}`; the sandbox reads JSON"),
-        )
+        let why = "the sandbox reads JSON, which is what `kubectl apply -f` and `kubectl create -f` send";
+        Self::new(415, "UnsupportedMediaType", format!("the body of the request is in the unsupported format `{found}`; {why}"))
     }
 
     /// The versions asked for are forgotten; list again.

@@ -404,13 +404,13 @@ impl Store {
     }
 
     fn orphan_dependents(&self, inner: &mut Inner, owner: &str) {
-        let owned: Vec<_> = inner
+        let dependents: Vec<_> = inner
             .objects
             .iter()
             .filter(|(_, object)| object.list("/metadata/ownerReferences").iter().any(|reference| reference.text("/uid") == owner))
             .map(|(key, object)| (key.clone(), (**object).clone()))
             .collect();
-        for (key, mut object) in owned {
+        for (key, mut object) in dependents {
             object::list_mut(&mut object, "/metadata/ownerReferences").retain(|reference| reference.text("/uid") != owner);
             self.record(inner, key, What::Modified, object);
         }
@@ -504,6 +504,14 @@ fn of_part(kind: Kind, part: Part, old: &Value, new: Value) -> Value {
         }
         Part::Main => new,
     };
+    if kind == Kind::Service {
+        // Whoever replaces a service with their own manifest keeps the address that it was given.
+        for at in ["/spec/clusterIP", "/spec/clusterIPs"] {
+            if let Some(given) = old.pointer(at) {
+                object::default(&mut joined, at, given.clone());
+            }
+        }
+    }
     if kind.has_status() {
         match old.get("status") {
             Some(status) => joined["status"] = status.clone(),

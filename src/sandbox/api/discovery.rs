@@ -1,6 +1,6 @@
 //! What is served here, for clients that ask first.
 //!
-//! The OpenAPI documents hold no schemas: they say only that every patch takes `fieldValidation`, which is what makes `kubectl apply` leave the
+//! The `OpenAPI` documents hold no schemas: they say only that every patch takes `fieldValidation`, which is what makes `kubectl apply` leave the
 //! checking to the server.
 
 use axum::{

@@ -24,7 +24,7 @@ use axum::{
     Router,
     body::{Body, Bytes, to_bytes},
     extract::{Query, Request, State},
-    http::{HeaderMap, Method, StatusCode, Uri, header},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
 use serde_json::Value;
@@ -129,7 +129,7 @@ fn query(uri: &Uri) -> Result<BTreeMap<String, String>, Refusal> {
 
 /// Lets in who knows the token. Comparing takes the same time whatever was sent.
 fn authorise(headers: &HeaderMap, token: &str) -> Result<(), Refusal> {
-    let sent = headers.get(header::AUTHORIZATION).map(|value| value.as_bytes()).unwrap_or_default();
+    let sent = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();
     let wanted = format!("Bearer {token}");
     if bool::from(sent.ct_eq(wanted.as_bytes())) { Ok(()) } else { Err(Refusal::unauthorized()) }
 }

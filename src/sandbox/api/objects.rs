@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{
     super::{
-        Cluster,
+        Cluster, admission,
         kinds::Kind,
         object::{self, Look},
         patch::{self, Style},
@@ -93,6 +93,7 @@ fn collection(cluster: &Arc<Cluster>, asked: &Asked, place: &ObjectPlace) -> Res
         Method::POST => {
             let mut object = asked.object()?;
             of_kind(place.kind, &object)?;
+            check_fields(asked, place.kind, &object)?;
             in_namespace(place, &mut object)?;
             let made = cluster.store.create(place.kind, object, asked.is_dry_run())?;
             Ok(json_response(StatusCode::CREATED, &made))
@@ -130,6 +131,7 @@ fn one(cluster: &Arc<Cluster>, asked: &Asked, place: &ObjectPlace, key: &Key) ->
         Method::PUT => {
             let mut body = asked.object()?;
             of_kind(key.kind, &body)?;
+            check_fields(asked, key.kind, &body)?;
             in_namespace(place, &mut body)?;
             if store.get(key.kind, &key.namespace, &key.name).is_none() && key.kind == Kind::Lease {
                 // Leases alone may be made by an update, as Kubernetes has it.
@@ -146,12 +148,14 @@ fn one(cluster: &Arc<Cluster>, asked: &Asked, place: &ObjectPlace, key: &Key) ->
             if style == Style::Apply && store.get(key.kind, &key.namespace, &key.name).is_none() {
                 let mut object = change;
                 of_kind(key.kind, &object)?;
+                check_fields(asked, key.kind, &object)?;
                 in_namespace(place, &mut object)?;
                 object::default(&mut object, "/metadata/name", key.name.as_str());
                 return Ok(json_response(StatusCode::CREATED, &*store.create(key.kind, object, asked.is_dry_run())?));
             }
             let object = store.update(key, Part::Main, asked.is_dry_run(), |object| {
                 patch_object(style, object, &change)?;
+                check_fields(asked, key.kind, object)?;
                 refuse_uncordon(is_stuck, object)
             })?;
             Ok(json_response(StatusCode::OK, &object))
@@ -194,7 +198,7 @@ fn status(cluster: &Cluster, asked: &Asked, key: &Key) -> Result<Response, Refus
     Ok(json_response(StatusCode::OK, &object))
 }
 
-/// The `Scale` of a Deployment or ReplicaSet: how many there are to be and how many there are.
+/// The `Scale` of a Deployment or `ReplicaSet`: how many there are to be and how many there are.
 fn scale(cluster: &Cluster, asked: &Asked, key: &Key) -> Result<Response, Refusal> {
     let store = &cluster.store;
     let found = || store.get(key.kind, &key.namespace, &key.name).ok_or_else(|| Refusal::not_found(key.kind, &key.name));
@@ -264,6 +268,11 @@ fn patch_object(style: Style, object: &mut Value, change: &Value) -> Result<(), 
     // A version in the patch is a precondition; without one, the patch is for whatever is there now.
     patch::apply(style, object, change)?;
     if object.is_object() { Ok(()) } else { Err(Refusal::bad_request("the patch leaves no object")) }
+}
+
+/// Refuses unknown fields, if the client wants that.
+fn check_fields(asked: &Asked, kind: Kind, object: &Value) -> Result<(), Refusal> {
+    if asked.parameter("fieldValidation") == Some("Strict") { admission::check_fields(kind, object) } else { Ok(()) }
 }
 
 fn of_kind(kind: Kind, object: &Value) -> Result<(), Refusal> {

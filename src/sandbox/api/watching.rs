@@ -25,7 +25,7 @@ use super::{
 };
 
 /// How long a watch lasts if the client does not say. Kubernetes has 30 to 60 minutes.
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+const DEFAULT_TIMEOUT: Duration = Duration::from_mins(30);
 
 struct Watching {
     cluster: Arc<Cluster>,

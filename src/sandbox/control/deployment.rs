@@ -1,4 +1,4 @@
-//! Deployments: a ReplicaSet for each template that was ever asked for, and the way from one to the next.
+//! Deployments: a `ReplicaSet` for each template that was ever asked for, and the way from one to the next.
 //!
 //! `Recreate` waits until the last pod of the old template is gone before it makes the first of the new. `RollingUpdate` keeps the number of pods
 //! between `maxUnavailable` below and `maxSurge` above what is asked for.
@@ -32,6 +32,9 @@ pub(super) fn reconcile(cluster: &Cluster) {
         let sets = sets_of(cluster, &deployment);
         let (new, old): (Vec<_>, Vec<_>) = sets.into_iter().partition(|set| has_template_of(set, &deployment));
         let new = new.into_iter().next();
+        if let Some(new) = &new {
+            make_latest(cluster, new, &old);
+        }
         if !deployment.flag("/spec/paused") {
             if deployment.text("/spec/strategy/type") == "Recreate" {
                 recreate(cluster, &deployment, new.as_deref(), &old);
@@ -51,6 +54,18 @@ fn sets_of(cluster: &Cluster, deployment: &Value) -> Vec<Arc<Value>> {
     sets.retain(|set| object::is_controlled_by(set, deployment.uid()) && !set.is_terminating());
     sets.sort_by_key(|set| revision(set));
     sets
+}
+
+/// A template that is asked for again gets the next revision, as if it were new.
+fn make_latest(cluster: &Cluster, new: &Value, old: &[Arc<Value>]) {
+    let latest = old.iter().map(|set| revision(set)).max().unwrap_or_default();
+    if revision(new) < latest {
+        let change = |set: &mut Value| {
+            object::set(set, REVISION, (latest + 1).to_string());
+            Ok(())
+        };
+        cluster.store.update(&Key::of(Kind::ReplicaSet, new), Part::Main, false, change).ok();
+    }
 }
 
 fn replicas(object: &Value) -> i64 {

@@ -18,9 +18,12 @@ use tokio::task::JoinSet;
 
 use super::{Cluster, Defect, kinds::Kind};
 
+/// A controller that remembers nothing.
+type Controller = fn(&Cluster);
+
 /// Starts them all.
 pub(super) fn start(cluster: &Arc<Cluster>, parts: &mut JoinSet<()>) {
-    let stateless: [(&'static [Kind], fn(&Cluster)); 5] = [
+    let stateless: [(&'static [Kind], Controller); 5] = [
         (&[Kind::Deployment, Kind::ReplicaSet, Kind::Pod], deployment::reconcile),
         (&[Kind::ReplicaSet, Kind::Pod], replicaset::reconcile),
         (&[Kind::Service, Kind::Pod, Kind::EndpointSlice], endpoints::reconcile),

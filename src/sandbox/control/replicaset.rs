@@ -1,4 +1,4 @@
-//! ReplicaSets: as many pods as asked for. A pod that is being deleted does not count, so its replacement is made at once, beside it.
+//! Replica sets: as many pods as asked for. A pod that is being deleted does not count, so its replacement is made at once, beside it.
 //!
 //! `minReadySeconds` is taken as 0, and pods that nobody owns are not adopted.
 

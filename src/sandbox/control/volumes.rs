@@ -254,15 +254,15 @@ fn attach(cluster: &Cluster, told: &mut Told) {
 }
 
 fn multi_attach(pods: &[Arc<Value>], pod: &Value, volume: &str, volumes_of: impl Fn(&Value) -> Vec<String>) -> String {
-    let uses =
+    let shares =
         |other: &&Arc<Value>| other.uid() != pod.uid() && !pod::is_finished(other) && volumes_of(other).iter().any(|used| used == volume);
-    let users: Vec<_> = pods.iter().filter(uses).map(|other| other.name().to_owned()).collect();
-    if users.is_empty() {
+    let names: Vec<_> = pods.iter().filter(shares).map(|other| other.name().to_owned()).collect();
+    if names.is_empty() {
         format!(
             "Multi-Attach error for volume \"{volume}\" Volume is already exclusively attached to one node and can't be attached to another"
         )
     } else {
-        format!("Multi-Attach error for volume \"{volume}\" Volume is already used by pod(s) {}", users.join(", "))
+        format!("Multi-Attach error for volume \"{volume}\" Volume is already used by pod(s) {}", names.join(", "))
     }
 }
 

@@ -648,6 +648,6 @@ mod tests {
     fn waits_are_written_as_kubernetes_writes_them() {
         assert_eq!(short(Duration::from_secs(10)), "10s");
         assert_eq!(short(Duration::from_secs(80)), "1m20s");
-        assert_eq!(short(Duration::from_secs(300)), "5m0s");
+        assert_eq!(short(Duration::from_mins(5)), "5m0s");
     }
 }

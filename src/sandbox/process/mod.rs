@@ -64,9 +64,9 @@ struct Request {
 
 impl Spawner {
     /// Starts the thread. It ends when the last handle to it is dropped, and every process that is still there dies with it.
-    pub(crate) fn start() -> io::Result<(Self, thread::JoinHandle<()>)> {
+    pub(crate) fn start() -> io::Result<Self> {
         let (requests, inbox) = mpsc::channel::<Request>();
-        let thread = thread::Builder::new().name("sandbox-spawner".into()).spawn(move || {
+        thread::Builder::new().name("sandbox-spawner".into()).spawn(move || {
             for Request { mut command, reply } in inbox {
                 // A request nobody waits for any more must not leave a process that nobody reaps.
                 if let Err(Ok(mut child)) = reply.send(command.spawn()) {
@@ -75,7 +75,7 @@ impl Spawner {
                 }
             }
         })?;
-        Ok((Self { requests }, thread))
+        Ok(Self { requests })
     }
 
     /// Starts a process in a group of its own.
@@ -200,7 +200,7 @@ mod tests {
     const SOON: Duration = Duration::from_secs(20);
 
     async fn shell(script: &str) -> (Arc<Process>, Spawner) {
-        let (spawner, _) = Spawner::start().unwrap();
+        let spawner = Spawner::start().unwrap();
         let mut command = Command::new("/bin/sh");
         command.args(["-c", script]);
         (spawner.spawn(command).await.unwrap(), spawner)
@@ -246,7 +246,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_cannot_be_started_is_an_error() {
-        let (spawner, _) = Spawner::start().unwrap();
+        let spawner = Spawner::start().unwrap();
         assert!(spawner.spawn(Command::new("/nonexistent/program")).await.is_err());
     }
 }

@@ -1,0 +1,7 @@
+//! The sandbox, through its API and with real processes: each test has a cluster of its own.
+
+mod api;
+mod life;
+mod program;
+mod support;
+mod workload;
