@@ -247,15 +247,21 @@ fn welcome(instance: &Instance, login: &Login, database: &Database, packet_size:
 async fn requests(instance: &Arc<Instance>, entered: Entered) {
     let Entered { mut transport, seat, mut session, signal, packet_size } = entered;
     let mut reader = MessageReader::default();
+    let mut early = None;
     loop {
-        let message = tokio::select! {
-            biased;
-            () = instance.stopping.cancelled() => break,
-            message = reader.next(&mut transport) => message,
-        };
-        let message = match message {
-            Ok(Some(message)) => message,
-            Ok(None) | Err(_) => break,
+        let message = match early.take() {
+            Some(message) => message,
+            None => {
+                let message = tokio::select! {
+                    biased;
+                    () = instance.stopping.cancelled() => break,
+                    message = reader.next(&mut transport) => message,
+                };
+                match message {
+                    Ok(Some(message)) => message,
+                    Ok(None) | Err(_) => break,
+                }
+            }
         };
         if message.kind == PacketType::Attention {
             // Too late: what it was meant for is done. It is acknowledged all the same.
@@ -265,7 +271,7 @@ async fn requests(instance: &Arc<Instance>, entered: Entered) {
             continue;
         }
         match request(instance, &mut transport, &mut reader, session, &signal, message, packet_size).await {
-            Some(back) => session = back,
+            Some((back, next)) => (session, early) = (back, next),
             None => {
                 drop(seat);
                 return;
@@ -285,7 +291,8 @@ fn attention_reply(instance: &Instance, packet_size: usize) -> Bytes {
     response.finish()
 }
 
-/// One request; `None`: the connection is over, and the session with it.
+/// One request. Returned are the session and the next request, if it came before this one was quite over; `None`: the connection is over, and
+/// the session with it.
 async fn request(
     instance: &Arc<Instance>,
     transport: &mut Transport,
@@ -294,7 +301,7 @@ async fn request(
     signal: &Arc<Signal>,
     message: Message,
     packet_size: usize,
-) -> Option<Session> {
+) -> Option<(Session, Option<Message>)> {
     let (outlet, mut pieces) = mpsc::channel(PIECES_IN_FLIGHT);
     let work = tokio::task::spawn_blocking(move || {
         let ended = session.answer(&message, outlet);
@@ -303,6 +310,7 @@ async fn request(
     let mut attentions = 0_u32;
     let mut gone = false;
     let mut stopping = false;
+    let mut early = None;
     loop {
         tokio::select! {
             piece = pieces.recv() => {
@@ -313,13 +321,14 @@ async fn request(
                     pieces.close();
                 }
             }
-            heard = reader.next(transport), if !gone => match heard {
+            heard = reader.next(transport), if !gone && early.is_none() => match heard {
                 Ok(Some(message)) if message.kind == PacketType::Attention => {
                     attentions += 1;
                     signal.cancel(Cancel::Attention);
                 }
-                // Nothing else may come before the answer is complete.
-                Ok(_) | Err(_) => {
+                // A quick client has the whole answer before this loop knows that it was the whole.
+                Ok(Some(message)) => early = Some(message),
+                Ok(None) | Err(_) => {
                     gone = true;
                     signal.cancel(Cancel::Gone);
                     pieces.close();
@@ -348,5 +357,5 @@ async fn request(
             return None;
         }
     }
-    Some(session)
+    Some((session, early))
 }
