@@ -271,7 +271,7 @@ async fn requests(instance: &Arc<Instance>, entered: Entered) {
             continue;
         }
         match request(instance, &mut transport, &mut reader, session, &signal, message, packet_size).await {
-            Some((back, heard)) => (session, early) = (back, heard),
+            Some((back, next)) => (session, early) = (back, next),
             None => {
                 drop(seat);
                 return;
@@ -291,8 +291,8 @@ fn attention_reply(instance: &Instance, packet_size: usize) -> Bytes {
     response.finish()
 }
 
-/// One request. Returns the session and, if the client was quicker than the end of our work, its next request. `None`: the connection is
-/// over, and the session with it.
+/// One request. Returned are the session and the next request, if it came before this one was quite over; `None`: the connection is over, and
+/// the session with it.
 async fn request(
     instance: &Arc<Instance>,
     transport: &mut Transport,
@@ -326,7 +326,7 @@ async fn request(
                     attentions += 1;
                     signal.cancel(Cancel::Attention);
                 }
-                // The client has the whole answer before our work has come to its end: this is its next request.
+                // A quick client has the whole answer before this loop knows that it was the whole.
                 Ok(Some(message)) => early = Some(message),
                 Ok(None) | Err(_) => {
                     gone = true;
