@@ -336,15 +336,12 @@ impl Trial<'_> {
             let key = RowKey { writer: PROBE_WRITER, seq: number };
             let held = tables.holds(&self.server, key, deadline).await;
             let ended = self.recorder.clock().now();
-            match held {
-                Ok(found) => {
-                    self.say(EventKind::ReadBack(ReadBack { number, started, ended, found })).await;
-                    if found {
-                        return Ok(Some(due));
-                    }
+            // The service may go away again: the row is looked for until the run gives up.
+            if let Ok(found) = held {
+                self.say(EventKind::ReadBack(ReadBack { number, started, ended, found })).await;
+                if found {
+                    return Ok(Some(due));
                 }
-                // The service may go away again; the row is looked for until the run gives up.
-                Err(_) => {}
             }
             if Instant::now() + RETRY_PERIOD > give_up {
                 return Ok(None);

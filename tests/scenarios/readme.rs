@@ -1,8 +1,9 @@
 //! The README says what is true: every key, fault, exit code and dependency is in it, and its scenarios can be run.
 
-use std::{collections::BTreeSet, fs};
+use std::{collections::BTreeSet, fs, process::Command};
 
 use comeback::{
+    check::Law,
     cli::exit::Exit,
     scenario::{FaultSpec, parse, schema},
 };
@@ -63,6 +64,33 @@ fn it_has_every_fault_and_exit_code() {
     }
     for exit in Exit::ALL {
         assert!(text.contains(&format!("| `{}` |", exit.code())), "the README has no line for exit code {}", exit.code());
+    }
+}
+
+#[test]
+fn it_has_every_law() {
+    let text = readme();
+    for law in Law::ALL {
+        assert!(text.contains(&format!("| `{}` |", law.name())), "the README has no line for the law `{}`", law.name());
+    }
+}
+
+#[test]
+fn it_has_every_command() {
+    let help = Command::new(env!("CARGO_BIN_EXE_comeback")).arg("--help").output().expect("start comeback");
+    let help = String::from_utf8(help.stdout).expect("help is text");
+    let commands: Vec<&str> = help
+        .lines()
+        .skip_while(|line| *line != "Commands:")
+        .skip(1)
+        .map_while(|line| line.strip_prefix("  "))
+        .filter_map(|line| line.split(' ').next())
+        .filter(|command| !command.is_empty() && *command != "help")
+        .collect();
+    assert!(commands.contains(&"run"), "{help}");
+    let text = readme();
+    for command in commands {
+        assert!(text.contains(&format!("| `comeback {command}")), "the README has no line for `comeback {command}`");
     }
 }
 
