@@ -260,8 +260,8 @@ fn blind_spots(trial: &TrialHistory) -> Vec<String> {
                 .to_owned(),
         );
     }
-    let acknowledged = trial.ledger.count(Outcome::Acknowledged);
-    if acknowledged > 0 {
+    let RowCounts { acknowledged, lost, .. } = row_counts(trial);
+    if acknowledged > 0 && lost == Some(0) {
         spots.push(format!(
             "With none lost of {acknowledged} acknowledged rows, a chance of loss below 3 in {acknowledged} for each cannot be ruled out (95 %, rule of three)"
         ));

@@ -5,7 +5,7 @@
 //!
 //! The first good write F is the first acknowledged one of the headline stream that the *new* server took and that was read back on
 //! another connection. A graceful fault leaves the old server answering for a while: what it takes is no recovery. New is a server whose start
-//! time no attempt before the call had seen; where the server does not tell its start time, an attempt that started after the effect was
+//! time no acknowledgement before the call had told; where the server does not tell its start time, an attempt that started after the effect was
 //! seen in the cluster.
 //! - headline and upper bound: `F.e - call`;
 //! - lower bound: `b` of the last failed attempt before F - effect; 0 if none failed.
@@ -35,23 +35,21 @@ pub fn first_good<'a>(attempts: &'a [Attempt], fault: &FaultHistory, old: Option
 
 /// The attempts that show the recovery from `fault`, in the order in which they were acknowledged.
 fn good_ones<'a>(attempts: &'a [Attempt], fault: &FaultHistory, old: Option<&Incarnation>) -> impl Iterator<Item = &'a Attempt> + use<'a> {
-    let called = fault.called;
+    let Some(called) = fault.called else { return Vec::new().into_iter() };
     let confirmed = fault.confirmed.as_ref().map(|(moment, _)| *moment);
-    let old_lives: BTreeSet<&Incarnation> = acknowledged(attempts)
-        .filter(|(_, run)| called.is_none_or(|called| run.started < called))
-        .filter_map(|(_, run)| run.incarnation.as_ref())
-        .chain(old)
-        .collect();
+    // What had been acknowledged when the call was sent, the old server took. An attempt that was under way then says nothing: it may have
+    // hung until the new one was there.
+    let before = acknowledged(attempts).filter(|(_, run)| run.ended < called).filter_map(|(_, run)| run.incarnation.as_ref());
+    let old_lives: BTreeSet<&Incarnation> = before.chain(old).collect();
     let mut good: Vec<(&Attempt, Moment)> = acknowledged(attempts)
-        .filter(|(_, run)| called.is_some_and(|called| run.started >= called))
         .filter(|(_, run)| match &run.incarnation {
-            Some(life) => !old_lives.contains(life),
+            Some(life) => run.ended >= called && !old_lives.contains(life),
             None => confirmed.is_some_and(|confirmed| run.started >= confirmed),
         })
         .map(|(attempt, run)| (attempt, run.ended))
         .collect();
     good.sort_by_key(|(attempt, ended)| (*ended, attempt.number));
-    good.into_iter().map(|(attempt, _)| attempt)
+    good.into_iter().map(|(attempt, _)| attempt).collect::<Vec<_>>().into_iter()
 }
 
 fn acknowledged(attempts: &[Attempt]) -> impl Iterator<Item = (&Attempt, &AttemptRun)> {
@@ -163,6 +161,12 @@ mod tests {
     fn what_the_old_server_takes_after_the_call_is_no_recovery() {
         let history = [ok(0, 0, 5), ok(1, 100, 105), refused(2, 200, 201), ok_by("b", 3, 300, 305)];
         assert_eq!(measured(&history, &fault(50, Some(150)), &[1, 3]).unwrap().0, Some(255));
+    }
+
+    #[test]
+    fn an_attempt_that_hung_over_the_call_until_the_new_server_was_there_shows_the_recovery() {
+        let history = [ok(0, 0, 5), ok_by("b", 1, 90, 290), refused(2, 200, 201), ok_by("b", 3, 300, 305), ok_by("b", 4, 500, 505)];
+        assert_eq!(measured(&history, &fault(100, Some(150)), &[1]).unwrap().0, Some(190));
     }
 
     #[test]

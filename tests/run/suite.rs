@@ -79,6 +79,16 @@ fn the_standard_suite_passes_and_every_figure_has_its_evidence() {
     assert!(before.is_subset(&after));
 
     rendered_again_the_reports_are_the_same(&cli, &ran);
+    no_secret_is_in_any_file(&ran);
+}
+
+/// Every password that a run makes begins alike, so that it can be looked for.
+fn no_secret_is_in_any_file(ran: &Ran) {
+    for entry in std::fs::read_dir(&ran.folder).expect("the folder of the run").flatten() {
+        let text = std::fs::read_to_string(entry.path()).expect("a file of the run");
+        assert!(!text.contains("Cb1!"), "{} holds a password", entry.path().display());
+    }
+    assert!(!ran.stdout.contains("Cb1!") && !ran.stderr.contains("Cb1!"));
 }
 
 fn rendered_again_the_reports_are_the_same(cli: &Cli, ran: &Ran) {
