@@ -63,7 +63,7 @@ async fn the_harness_writes_and_reads_its_rows() {
     let read = "SELECT writer, seq, payload, checksum, incarnation FROM dbo.rows_keyed WHERE trial = @P1 ORDER BY writer, seq";
     let found = within(async { session.query(read, &[&"trial"]).await?.into_first_result().await }).await.expect("it is read");
     let types: Vec<_> = found[0].columns().iter().map(tiberius::Column::column_type).collect();
-    assert_eq!(types, [ColumnType::Intn, ColumnType::Intn, ColumnType::BigVarChar, ColumnType::Intn, ColumnType::BigVarChar]);
+    assert_eq!(types, [ColumnType::Int4, ColumnType::Int8, ColumnType::BigVarChar, ColumnType::Int8, ColumnType::BigVarChar]);
     let keys: Vec<_> = found.iter().map(|row| (row.get::<i32, _>(0).expect("a writer"), row.get::<i64, _>(1).expect("a number"))).collect();
     assert_eq!(keys, [(7, 1), (7, 2), (8, i64::MAX)]);
     for row in &found {
