@@ -138,7 +138,14 @@ impl Binder<'_> {
                 let ty = if value.ty == SqlType::BigInt { SqlType::BigInt } else { SqlType::Int };
                 Bound::new(format!("ms_div(sum({distinct}{v}), count({distinct}{v}))", v = value.sql), ty)
             }
-            "AVG" => Bound::new(format!("avg({distinct}{})", value.sql), if value.ty == SqlType::Real { SqlType::Float } else { value.ty }),
+            "AVG" => {
+                let ty = match value.ty {
+                    SqlType::Real => SqlType::Float,
+                    SqlType::Decimal { scale, .. } => SqlType::Decimal { precision: 38, scale: scale.max(6) },
+                    other => other,
+                };
+                Bound::new(format!("avg({distinct}{})", value.sql), ty)
+            }
             "STRING_AGG" => {
                 let [_, separator] = args.as_slice() else { return Err(errors::wrong_argument_count(name, 2)) };
                 let separator = self.expr(separator, scope)?;

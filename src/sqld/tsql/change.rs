@@ -47,7 +47,9 @@ impl Binder<'_> {
         let table = self.user_table(name)?;
         self.touches_tables = true;
         let allows_identity = self.facts.identity_insert.as_deref().is_some_and(|name| name.eq_ignore_ascii_case(&table.name));
-        let given: Vec<Column> = if insert.columns.is_empty() {
+        let given: Vec<Column> = if insert.source.is_none() {
+            Vec::new()
+        } else if insert.columns.is_empty() {
             table.columns.iter().filter(|column| !column.identity || allows_identity).cloned().collect()
         } else {
             insert
@@ -78,17 +80,12 @@ impl Binder<'_> {
         let columns: Vec<String> =
             given.iter().chain(defaults.iter().map(|(column, _)| column)).map(|column| quoted(&column.name)).collect();
         let (sql, source) = match &insert.source {
-            None if columns.is_empty() => (format!("INSERT INTO {target} DEFAULT VALUES{returning}"), None),
-            None if insert.columns.is_empty() => {
-                let values: Vec<_> = defaults.iter().map(|(_, value)| value.sql.clone()).collect();
-                let names: Vec<_> = defaults.iter().map(|(column, _)| quoted(&column.name)).collect();
-                if names.is_empty() {
-                    (format!("INSERT INTO {target} DEFAULT VALUES{returning}"), None)
-                } else {
-                    (format!("INSERT INTO {target} ({}) VALUES ({}){returning}", names.join(", "), values.join(", ")), None)
-                }
+            None if !insert.columns.is_empty() => return Err(errors::syntax("INSERT")),
+            None if defaults.is_empty() => (format!("INSERT INTO {target} DEFAULT VALUES{returning}"), None),
+            None => {
+                let values: Vec<_> = defaults.iter().map(|(_, value)| value.sql.as_str()).collect();
+                (format!("INSERT INTO {target} ({}) VALUES ({}){returning}", columns.join(", "), values.join(", ")), None)
             }
-            None => return Err(errors::syntax("INSERT")),
             Some(query) => {
                 let (with, rows, raw) = self.incoming(query, &given, &defaults)?;
                 let names: Vec<_> = given.iter().map(|column| column.name.clone()).collect();

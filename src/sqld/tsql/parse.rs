@@ -473,7 +473,7 @@ impl Reader<'_> {
         }
         let statement = self.parser.parse_statement().map_err(|error| from_parser(&error))?;
         Ok(match statement {
-            ast::Statement::Query(query) => Statement::Query(query),
+            ast::Statement::Query(query) => with_before_insert(*query),
             ast::Statement::Insert(insert) => Statement::Insert(Box::new(insert)),
             ast::Statement::Update(update) => Statement::Update(Box::new(update)),
             ast::Statement::Delete(delete) => Statement::Delete(Box::new(delete)),
@@ -746,6 +746,19 @@ impl Reader<'_> {
         }
         let parts = <[Expr; 3]>::try_from(parts).map_err(|_| self.unexpected())?;
         Ok(Statement::Throw(Some(Box::new(parts))))
+    }
+}
+
+/// `WITH ... INSERT ... SELECT`: the named subqueries belong to the SELECT.
+fn with_before_insert(query: ast::Query) -> Statement {
+    match *query.body {
+        ast::SetExpr::Insert(ast::Statement::Insert(mut insert)) => {
+            if let Some(source) = &mut insert.source {
+                source.with = query.with;
+            }
+            Statement::Insert(Box::new(insert))
+        }
+        body => Statement::Query(Box::new(ast::Query { body: Box::new(body), ..query })),
     }
 }
 
