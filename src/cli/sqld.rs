@@ -16,6 +16,7 @@ use crate::sqld::{self, Defect};
 /// Log lines go to standard output, as SQL Server's do in a container. SIGTERM stops it in good order. The process that is started is a
 /// watchdog; its child does the work, and the two end together.
 #[derive(Debug, Args)]
+#[expect(clippy::doc_markdown, reason = "the text is the help, where backticks would show")]
 #[command(verbatim_doc_comment)]
 pub(super) struct SqldArgs {
     /// Folder of the data [default: /var/opt/mssql]
