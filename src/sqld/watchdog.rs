@@ -43,8 +43,10 @@ async fn watch() -> io::Result<ExitStatus> {
     // Before the engine starts, so that no signal finds the default action.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut arguments = std::env::args_os();
     let mut engine = Command::new("/proc/self/exe")
-        .args(std::env::args_os().skip(1))
+        .arg0(arguments.next().unwrap_or_else(|| "comeback".into()))
+        .args(arguments)
         .arg("--engine")
         .env(PARENT, std::process::id().to_string())
         .kill_on_drop(true)
