@@ -8,14 +8,17 @@ use crate::sqld::{self, Defect};
 
 /// Runs the stand-in database: SQL Server's protocol in front of SQLite
 ///
-/// It is not SQL Server and says so in @@VERSION. Any client that speaks TDS 7.2 or later can use it, with or without encryption. Log in as
-/// `sa`, with the password that MSSQL_SA_PASSWORD had on the first start.
+/// It is not SQL Server and says so in @@VERSION. Any client that speaks TDS 7.2 or later can
+/// use it, with or without encryption. Log in as `sa`, with the password that MSSQL_SA_PASSWORD
+/// had on the first start.
 ///
 ///   ACCEPT_EULA=Y MSSQL_SA_PASSWORD='...' comeback sqld --data /tmp/db --listen 127.0.0.1:14330
 ///
-/// Log lines go to standard output, as SQL Server's do in a container. SIGTERM stops it in good order. The process that is started is a
-/// watchdog; its child does the work, and the two end together.
+/// Log lines go to standard output, as SQL Server's do in a container. SIGTERM stops it in good
+/// order. The process that is started is a watchdog; its child does the work, and the two end
+/// together.
 #[derive(Debug, Args)]
+#[expect(clippy::doc_markdown, reason = "the text is the help, where backticks would show")]
 #[command(verbatim_doc_comment)]
 pub(super) struct SqldArgs {
     /// Folder of the data [default: /var/opt/mssql]

@@ -121,9 +121,11 @@ pub(crate) fn view(facts: &Facts, schema: &str, name: &str) -> Result<Option<Vie
         return Ok(None);
     }
     if facts.instance.denies(&format!("{schema}.{name}")) {
-        return Err(match name.starts_with("dm_") {
-            true => errors::view_server_state_denied(),
-            false => errors::select_denied(&name, "mssqlsystemresource", &schema),
+        let for_the_server = name.starts_with("dm_");
+        return Err(if for_the_server {
+            errors::view_server_state_denied()
+        } else {
+            errors::select_denied(&name, "mssqlsystemresource", &schema)
         });
     }
     Ok(match (schema.as_str(), name.as_str()) {

@@ -23,6 +23,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::{
     errors::{self, SqlError},
+    log,
     login::{Login, LoginError},
     packet::{self, Message, MessageReader, PacketType},
     prelogin::{self, Encryption},
@@ -108,11 +109,11 @@ pub(crate) async fn serve(instance: Arc<Instance>, stream: TcpStream, address: S
         Ok(Err(error))
             if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => {}
         Ok(Err(error)) => {
-            instance.log.error("Logon", 17_836, 20, 17, &format!("{error}; the connection has been closed. [CLIENT: {}]", address.ip()))
+            log::error("Logon", 17_836, 20, 17, &format!("{error}; the connection has been closed. [CLIENT: {}]", address.ip()));
         }
-        Err(_) => instance
-            .log
-            .line("Logon", &format!("The login did not come in time; the connection has been closed. [CLIENT: {}]", address.ip())),
+        Err(_) => {
+            log::line("Logon", &format!("The login did not come in time; the connection has been closed. [CLIENT: {}]", address.ip()));
+        }
     }
 }
 
@@ -223,7 +224,7 @@ async fn refuse(
     response.batch_done();
     if let Some(last) = told.last() {
         let text = format!("{} Reason: {reason} [CLIENT: {}]", last.message.trim_end_matches('.').to_owned() + ".", address.ip());
-        instance.log.error("Logon", last.number, last.class, state, &text);
+        log::error("Logon", last.number, last.class, state, &text);
     }
     transport.send(&response.finish()).await?;
     transport.shutdown().await
@@ -249,19 +250,16 @@ async fn requests(instance: &Arc<Instance>, entered: Entered) {
     let mut reader = MessageReader::default();
     let mut early = None;
     loop {
-        let message = match early.take() {
-            Some(message) => message,
-            None => {
-                let message = tokio::select! {
-                    biased;
-                    () = instance.stopping.cancelled() => break,
-                    message = reader.next(&mut transport) => message,
-                };
-                match message {
-                    Ok(Some(message)) => message,
-                    Ok(None) | Err(_) => break,
-                }
-            }
+        let message = if let Some(message) = early.take() {
+            message
+        } else {
+            let message = tokio::select! {
+                biased;
+                () = instance.stopping.cancelled() => break,
+                message = reader.next(&mut transport) => message,
+            };
+            let Ok(Some(message)) = message else { break };
+            message
         };
         if message.kind == PacketType::Attention {
             // Too late: what it was meant for is done. It is acknowledged all the same.
@@ -270,13 +268,9 @@ async fn requests(instance: &Arc<Instance>, entered: Entered) {
             }
             continue;
         }
-        match request(instance, &mut transport, &mut reader, session, &signal, message, packet_size).await {
-            Some((back, next)) => (session, early) = (back, next),
-            None => {
-                drop(seat);
-                return;
-            }
-        }
+        let served = request(instance, &mut transport, &mut reader, session, &signal, message, packet_size).await;
+        let Some((back, next)) = served else { return };
+        (session, early) = (back, next);
     }
     // Rolling back may block.
     let _ = tokio::task::spawn_blocking(move || drop(session)).await;

@@ -1,5 +1,7 @@
 //! Conversions between types: `CAST`, `CONVERT`, and the silent ones of assignments and comparisons.
 
+use std::fmt::Write as _;
+
 use chrono::{NaiveDateTime, TimeDelta, Timelike};
 use rusqlite::types::Value;
 
@@ -71,7 +73,10 @@ fn to_text(value: Value, from: SqlType, to: SqlType, style: i64) -> Result<Value
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02X}")).collect()
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02X}").expect("a string takes everything");
+        text
+    })
 }
 
 fn to_number(value: &Value, from: SqlType, to: SqlType) -> Result<Value, SqlError> {

@@ -19,8 +19,7 @@ use std::{
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use super::{
-    functions,
-    log::Log,
+    functions, log,
     schema::{Schema, Table, quoted},
 };
 
@@ -137,7 +136,7 @@ impl LateStore {
     }
 
     /// Begins to store the working copy in `files`, again and again, each time a while after it was acknowledged.
-    pub(crate) fn start(working: PathBuf, files: PathBuf, log: Log) -> io::Result<Self> {
+    pub(crate) fn start(working: PathBuf, files: PathBuf) -> io::Result<Self> {
         let (stop, stopped) = mpsc::channel::<()>();
         let thread = thread::Builder::new().name("late-store".to_owned()).spawn(move || {
             loop {
@@ -148,7 +147,7 @@ impl LateStore {
                     if last { take(&working, &files).and_then(|()| publish(&files)) } else { Ok(()) }
                 });
                 if let Err(why) = stored {
-                    log.line("Server", &format!("The late store failed: {why}."));
+                    log::line("Server", &format!("The late store failed: {why}."));
                 }
                 if last {
                     return;
@@ -189,16 +188,13 @@ const TAKEN: &str = "taken";
 fn take(working: &Path, files: &Path) -> Result<(), String> {
     let failed = |error: &dyn std::error::Error| error.to_string();
     for entry in fs::read_dir(working).map_err(|error| failed(&error))? {
-        let name = entry.map_err(|error| failed(&error))?.file_name();
-        let name = name.to_string_lossy().into_owned();
-        if !name.ends_with(".db") {
-            continue;
-        }
-        let copy = files.join(format!("{name}.{TAKEN}"));
+        let path = entry.map_err(|error| failed(&error))?.path();
+        let Some(name) = path.file_name().filter(|_| path.extension().is_some_and(|extension| extension == "db")) else { continue };
+        let copy = files.join(name).with_added_extension(TAKEN);
         // What a killed instance left half made.
         let _ = fs::remove_file(&copy);
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(working.join(&name), flags).map_err(|error| failed(&error))?;
+        let connection = Connection::open_with_flags(&path, flags).map_err(|error| failed(&error))?;
         connection.busy_timeout(STORE_DELAY).map_err(|error| failed(&error))?;
         functions::register(&connection).map_err(|error| failed(&error))?;
         connection.execute("VACUUM INTO ?1", [copy.to_string_lossy()]).map_err(|error| failed(&error))?;

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Defect, Options, catalog,
     defect::{self, LateStore},
-    log::Log,
+    log,
     login::{self, StoredPassword},
     server::{self, Instance, MAX_CONNECTIONS},
     storage::{Database, Hold, Storage, StorageError},
@@ -100,7 +100,7 @@ pub(crate) fn main(options: &Options, surroundings: &Surroundings) -> ExitCode {
     match ran {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            Log.line("Server", &format!("Error: {error}."));
+            log::line("Server", &format!("Error: {error}."));
             ExitCode::FAILURE
         }
     }
@@ -113,9 +113,9 @@ async fn run(options: &Options, surroundings: &Surroundings) -> Result<(), Engin
         return Err(EngineError::Eula);
     }
     for line in catalog::version().lines() {
-        Log.line("Server", line);
+        log::line("Server", line);
     }
-    Log.line("Server", &format!("Server process ID is {}.", std::process::id()));
+    log::line("Server", &format!("Server process ID is {}.", std::process::id()));
     // The key of the certificate takes longer than opening the data.
     let host = surroundings.host.clone();
     let making = thread::spawn(move || tls::acceptor(&host));
@@ -127,8 +127,8 @@ async fn run(options: &Options, surroundings: &Surroundings) -> Result<(), Engin
     let tls = making.join().map_err(|_| start_failed("make a certificate")(&"the thread panicked"))??;
     let stopping = CancellationToken::new();
     let instance = Arc::new(Instance::new(surroundings.host.clone(), opened.storage, tls, &options.deny, stopping.clone()));
-    Log.line("Server", &format!("Server is listening on [ {} <ipv4> {} ].", address.ip(), address.port()));
-    Log.line("Server", "SQL Server is now ready for client connections. This is an informational message; no user action is required.");
+    log::line("Server", &format!("Server is listening on [ {} <ipv4> {} ].", address.ip(), address.port()));
+    log::line("Server", "SQL Server is now ready for client connections. This is an informational message; no user action is required.");
     let recovery = tokio::task::spawn_blocking({
         let (instance, defect, slowly) = (Arc::clone(&instance), options.defect, options.recover_slowly);
         move || recover(&instance, defect, slowly)
@@ -139,10 +139,13 @@ async fn run(options: &Options, surroundings: &Surroundings) -> Result<(), Engin
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-    Log.line("Server", "SQL Server is terminating in response to a 'stop' request from Service Control Manager. This is an informational message only. No user action is required.");
+    log::line(
+        "Server",
+        "SQL Server is terminating in response to a 'stop' request from Service Control Manager. This is an informational message only. No user action is required.",
+    );
     stopping.cancel();
     if timeout(STOP_DEADLINE, serving).await.is_err() {
-        Log.line("Server", &format!("Connections have not ended within {} s and are left behind.", STOP_DEADLINE.as_secs()));
+        log::line("Server", &format!("Connections have not ended within {} s and are left behind.", STOP_DEADLINE.as_secs()));
     }
     recovery.abort();
     let closing = tokio::task::spawn_blocking(move || {
@@ -153,7 +156,7 @@ async fn run(options: &Options, surroundings: &Surroundings) -> Result<(), Engin
     });
     // It logs by itself what goes wrong; a panic there is no reason to end otherwise.
     let _ = closing.await;
-    Log.line("Server", "SQL Server shutdown has been completed.");
+    log::line("Server", "SQL Server shutdown has been completed.");
     Ok(())
 }
 
@@ -176,7 +179,7 @@ fn open(options: &Options, surroundings: &Surroundings) -> Result<Opened, Engine
     } else {
         (files.clone(), None)
     };
-    Log.line("spid7s", "Starting up database 'master'.");
+    log::line("spid7s", "Starting up database 'master'.");
     let first = !hold.has_data();
     if first {
         check_password(surroundings)?;
@@ -187,10 +190,8 @@ fn open(options: &Options, surroundings: &Surroundings) -> Result<Opened, Engine
         let master = storage.databases().into_iter().next().expect("master is always there");
         misbehave(&master, options.defect);
     }
-    let late = late
-        .map(|working| LateStore::start(working, files, Log))
-        .transpose()
-        .map_err(|error| start_failed("start the late store")(&error))?;
+    let late =
+        late.map(|working| LateStore::start(working, files)).transpose().map_err(|error| start_failed("start the late store")(&error))?;
     Ok(Opened { storage, late })
 }
 
@@ -218,14 +219,14 @@ fn set_first_password(storage: &Storage, surroundings: &Surroundings) -> Result<
 /// Recovers the user databases, one after the other.
 fn recover(instance: &Instance, defect: Option<Defect>, slowly: Option<Duration>) {
     for database in instance.storage.databases().into_iter().filter(|database| !database.is_online()) {
-        Log.line("spid9s", &format!("Starting up database '{}'.", database.name));
+        log::line("spid9s", &format!("Starting up database '{}'.", database.name));
         if let Some(slowly) = slowly {
             thread::sleep(slowly);
         }
         match database.recover() {
             Ok(pages) => {
                 if pages > 0 {
-                    Log.line(
+                    log::line(
                         "spid9s",
                         &format!("{pages} pages of the log rolled forward in database '{}' ({}).", database.name, database.id),
                     );
@@ -233,10 +234,10 @@ fn recover(instance: &Instance, defect: Option<Defect>, slowly: Option<Duration>
                 misbehave(&database, defect);
                 database.bring_online();
             }
-            Err(error) => Log.line("spid9s", &format!("Database '{}' cannot be recovered: {error}.", database.name)),
+            Err(error) => log::line("spid9s", &format!("Database '{}' cannot be recovered: {error}.", database.name)),
         }
     }
-    Log.line("spid9s", "Recovery is complete. This is an informational message only. No user action is required.");
+    log::line("spid9s", "Recovery is complete. This is an informational message only. No user action is required.");
 }
 
 /// What a defect does to a database that was recovered.
@@ -255,7 +256,7 @@ fn misbehave(database: &Database, defect: Option<Defect>) {
         Some(Defect::AckBeforeStore | Defect::LoseVolume) | None => return,
     };
     match done {
-        Ok(what) => Log.line("spid9s", &format!("Defect in database '{}': {what}.", database.name)),
-        Err(error) => Log.line("spid9s", &format!("The defect failed in database '{}': {error}.", database.name)),
+        Ok(what) => log::line("spid9s", &format!("Defect in database '{}': {what}.", database.name)),
+        Err(error) => log::line("spid9s", &format!("The defect failed in database '{}': {error}.", database.name)),
     }
 }

@@ -7,23 +7,17 @@ use std::io::Write as _;
 
 use chrono::Utc;
 
-/// Writes lines.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Log;
+/// Writes one line of `source`.
+pub(crate) fn line(source: &str, text: &str) {
+    let now = Utc::now();
+    let hundredths = now.timestamp_subsec_millis() / 10;
+    let line = format!("{}.{hundredths:02} {source:<12}{text}\n", now.format("%Y-%m-%d %H:%M:%S"));
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
+}
 
-impl Log {
-    /// One line of `source`.
-    pub(crate) fn line(self, source: &str, text: &str) {
-        let now = Utc::now();
-        let hundredths = now.timestamp_subsec_millis() / 10;
-        let line = format!("{}.{hundredths:02} {source:<12}{text}\n", now.format("%Y-%m-%d %H:%M:%S"));
-        let mut out = std::io::stdout().lock();
-        let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
-    }
-
-    /// An error and its text, as two lines.
-    pub(crate) fn error(self, source: &str, number: i32, severity: u8, state: u8, text: &str) {
-        self.line(source, &format!("Error: {number}, Severity: {severity}, State: {state}."));
-        self.line(source, text);
-    }
+/// Writes an error and its text, as two lines.
+pub(crate) fn error(source: &str, number: i32, severity: u8, state: u8, text: &str) {
+    line(source, &format!("Error: {number}, Severity: {severity}, State: {state}."));
+    line(source, text);
 }

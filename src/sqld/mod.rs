@@ -17,16 +17,18 @@
 //!                                                 token ── rows, errors, DONE ──> connection
 //! ```
 //!
-//! - Beginning and end: [`watchdog`], [`engine`], [`surroundings`], [`log`].
-//! - The protocol: [`packet`], [`prelogin`], [`tls`], [`login`], [`rpc`], [`token`], [`types`], [`codepage`], [`moment`], [`connection`].
-//! - The language: [`tsql`], [`convert`], [`functions`], [`catalog`], [`errors`].
-//! - The rows: [`session`], [`storage`], [`schema`], [`write_queue`], [`signal`], [`defect`].
+//! - Beginning and end: `watchdog`, `engine`, `surroundings`, `log`.
+//! - The protocol: `packet`, `prelogin`, `tls`, `login`, `rpc`, `token`, `types`, `codepage`, `moment`, `connection`.
+//! - The language: `tsql`, `convert`, `functions`, `catalog`, `errors`.
+//! - The rows: `session`, `storage`, `schema`, `write_queue`, `signal`, `defect`.
 //!
 //! # Caveats
 //!
 //! It is not SQL Server: no procedures, triggers, views or foreign keys, no temporary tables, one schema (`dbo`), one collation
 //! (`SQL_Latin1_General_CP1_CI_AS`, without accents and beyond ASCII only roughly), `decimal` exact to some 15 digits, all writers of a
 //! database one after the other. What it does not know it refuses with error 40510.
+
+#![expect(clippy::doc_markdown, reason = "SQLite, FreeTDS and their like are names, not code")]
 
 mod catalog;
 mod codepage;
@@ -58,7 +60,6 @@ mod write_queue;
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 pub use defect::Defect;
-use log::Log;
 use surroundings::Surroundings;
 
 /// What `comeback sqld` is told on its command line.
@@ -88,7 +89,7 @@ pub struct Options {
 pub fn main(options: &Options) -> ExitCode {
     let surroundings = Surroundings::from_environment();
     if let Err(why) = surroundings.become_child_of_parent() {
-        Log.line("Server", &format!("{why}."));
+        log::line("Server", &format!("{why}."));
         return ExitCode::FAILURE;
     }
     if options.engine { engine::main(options, &surroundings) } else { watchdog::main() }

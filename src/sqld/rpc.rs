@@ -95,8 +95,7 @@ pub(crate) fn parse(body: &[u8]) -> Result<Vec<Call>, SqlError> {
         // Options: whether to compile again, and whether to leave out the columns. Neither makes a difference here.
         u16_le(&mut input).ok_or_else(cut)?;
         let mut parameters = Vec::new();
-        loop {
-            let Some((&first, rest)) = input.split_first() else { break };
+        while let Some((&first, rest)) = input.split_first() {
             if matches!(first, 0xFF | 0xFE) {
                 input = rest;
                 break;

@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{connection, log::Log, login::Login, storage::Storage};
+use super::{connection, log, login::Login, storage::Storage};
 
 /// The most connections at once. Each may hold a thread, so there are as many threads (see [`super::engine`]).
 pub(crate) const MAX_CONNECTIONS: usize = 1000;
@@ -47,8 +47,6 @@ pub(crate) struct Instance {
     pub(crate) name: String,
     /// Where the rows are.
     pub(crate) storage: Storage,
-    /// Its log.
-    pub(crate) log: Log,
     /// TLS, with the instance's own certificate.
     pub(crate) tls: TlsAcceptor,
     /// Cancelled when the server stops.
@@ -81,7 +79,7 @@ impl Instance {
     /// An instance over open storage; `denied` are the views and commands that clients may not use.
     pub(crate) fn new(name: String, storage: Storage, tls: TlsAcceptor, denied: &[String], stopping: CancellationToken) -> Self {
         let denied = denied.iter().map(|name| name.trim().to_ascii_lowercase()).collect();
-        Self { name, storage, log: Log, tls, stopping, denied, sessions: Mutex::default() }
+        Self { name, storage, tls, stopping, denied, sessions: Mutex::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u16, SessionInfo>> {
@@ -111,7 +109,7 @@ impl Instance {
         if sessions.len() >= MAX_CONNECTIONS {
             return None;
         }
-        let spid = (FIRST_SPID..).find(|spid| !sessions.contains_key(spid)).expect("there are more numbers than connections");
+        let spid = (FIRST_SPID..=u16::MAX).find(|spid| !sessions.contains_key(spid)).expect("there are more numbers than connections");
         let info = SessionInfo {
             since: Utc::now().naive_utc(),
             user: login.user.clone(),
@@ -143,7 +141,7 @@ pub(crate) async fn serve(instance: Arc<Instance>, listener: TcpListener) {
             }
             Err(error) => {
                 // Too many open files, most likely: let some close before trying again.
-                instance.log.line("Server", &format!("Could not take a connection: {error}."));
+                log::line("Server", &format!("Could not take a connection: {error}."));
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }

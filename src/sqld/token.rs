@@ -365,7 +365,9 @@ impl Response {
 fn put_b_varchar(text: &str, out: &mut BytesMut) {
     let units: Vec<u16> = text.encode_utf16().take(usize::from(u8::MAX)).collect();
     out.put_u8(u8::try_from(units.len()).expect("no more were taken"));
-    units.into_iter().for_each(|unit| out.put_u16_le(unit));
+    for unit in units {
+        out.put_u16_le(unit);
+    }
 }
 
 /// The longest message of an ERROR or INFO token; the token's own length has two bytes.
@@ -374,7 +376,9 @@ const MAX_MESSAGE_UNITS: usize = 8000;
 fn put_us_varchar(text: &str, out: &mut BytesMut) {
     let units: Vec<u16> = text.encode_utf16().take(MAX_MESSAGE_UNITS).collect();
     out.put_u16_le(u16::try_from(units.len()).expect("no more were taken"));
-    units.into_iter().for_each(|unit| out.put_u16_le(unit));
+    for unit in units {
+        out.put_u16_le(unit);
+    }
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{log::Log, surroundings::PARENT};
+use super::{log, surroundings::PARENT};
 
 /// An engine that was told to stop and has not by then is killed.
 const STOP_DEADLINE: Duration = Duration::from_secs(15);
@@ -33,7 +33,7 @@ pub(crate) fn main() -> ExitCode {
     match ended {
         Ok(status) => exit_code(status),
         Err(error) => {
-            Log.line("Server", &format!("Could not run the engine: {error}."));
+            log::line("Server", &format!("Could not run the engine: {error}."));
             ExitCode::FAILURE
         }
     }
@@ -43,8 +43,10 @@ async fn watch() -> io::Result<ExitStatus> {
     // Before the engine starts, so that no signal finds the default action.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut arguments = std::env::args_os();
     let mut engine = Command::new("/proc/self/exe")
-        .args(std::env::args_os().skip(1))
+        .arg0(arguments.next().unwrap_or_else(|| "comeback".into()))
+        .args(arguments)
         .arg("--engine")
         .env(PARENT, std::process::id().to_string())
         .kill_on_drop(true)
@@ -58,7 +60,7 @@ async fn watch() -> io::Result<ExitStatus> {
     if let Ok(ended) = timeout(STOP_DEADLINE, engine.wait()).await {
         return ended;
     }
-    Log.line("Server", &format!("The engine has not stopped within {} s and is killed.", STOP_DEADLINE.as_secs()));
+    log::line("Server", &format!("The engine has not stopped within {} s and is killed.", STOP_DEADLINE.as_secs()));
     pass_on(&engine, Signal::SIGKILL);
     engine.wait().await
 }

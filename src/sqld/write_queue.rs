@@ -119,7 +119,9 @@ mod tests {
             })
             .collect();
         drop(first);
-        threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
+        for thread in threads {
+            thread.join().expect("no panic");
+        }
         drop(order);
         assert_eq!(seen.iter().collect::<Vec<_>>(), (0..8).collect::<Vec<_>>());
     }

@@ -160,7 +160,7 @@ async fn a_database_that_is_being_recovered_refuses_and_says_so() {
     first.database("comeback").await;
     drop(first);
     let mut server = Server::start_listening(folder.path(), &["--recover-slowly", "10m"]);
-    let refused = server.try_connect(server.config("comeback")).await.err().expect("it is not recovered");
+    let refused = server.try_connect(server.config("comeback")).await.expect_err("it is not recovered");
     assert_eq!(refused.code(), Some(4060));
     let mut master = server.connect("master").await;
     assert_eq!(error(&mut master, "USE comeback").await, (921, 14));

@@ -4,7 +4,7 @@
 //! - [`lifecycle`]: the tree of processes, how it begins and how it ends.
 //! - [`durability`]: what was acknowledged is there after SIGKILL; writers do not get in each other's way.
 //! - [`defects`]: each way of misbehaving is seen.
-//! - [`stock_clients`]: FreeTDS and pymssql, which know nothing of us.
+//! - [`stock_clients`]: `FreeTDS` and pymssql, which know nothing of us.
 
 mod defects;
 mod durability;

@@ -167,7 +167,7 @@ impl Server {
     pub(crate) async fn try_connect(&self, config: Config) -> tiberius::Result<Session> {
         let stream = TcpStream::connect(self.address).await.expect("the server listens");
         stream.set_nodelay(true).expect("it is a TCP stream");
-        within(Client::connect(config, stream.compat_write())).await
+        within(Box::pin(Client::connect(config, stream.compat_write()))).await
     }
 
     /// A session in a database that is created first, if it is not there.
@@ -179,6 +179,7 @@ impl Server {
 }
 
 impl Drop for Server {
+    #[expect(clippy::print_stderr, reason = "a failed test shows the server's log, captured with the rest of its output")]
     fn drop(&mut self) {
         // It may have ended already.
         let _ = self.watchdog.kill();

@@ -40,10 +40,10 @@ async fn a_wrong_password_and_an_unknown_database_are_refused() {
     let server = Server::start(folder.path(), &[]);
     let mut config = server.config("master");
     config.authentication(tiberius::AuthMethod::sql_server("sa", "Wr0ng-pass"));
-    let error = server.try_connect(config).await.err().expect("the password is wrong");
+    let error = server.try_connect(config).await.expect_err("the password is wrong");
     assert_eq!(code(&error), Some(18456));
     server.wait_for("Password did not match");
-    let error = server.try_connect(server.config("nowhere")).await.err().expect("there is no such database");
+    let error = server.try_connect(server.config("nowhere")).await.expect_err("there is no such database");
     assert_eq!(code(&error), Some(4060));
     server.wait_for("Error: 18456, Severity: 14, State: 38.");
     assert!(!server.log().contains("Wr0ng-pass"), "the log shows a password");

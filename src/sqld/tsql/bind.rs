@@ -197,13 +197,12 @@ impl<'a> Binder<'a> {
     fn variable(&mut self, name: &str) -> Result<Bound, SqlError> {
         let key = name.to_lowercase();
         let variable = self.variables.get(&key).ok_or_else(|| errors::unknown_variable(name))?;
-        let place = match self.places.get(&key) {
-            Some(place) => *place,
-            None => {
-                self.parameters.push(variable.value.clone());
-                self.places.insert(key, self.parameters.len());
-                self.parameters.len()
-            }
+        let place = if let Some(place) = self.places.get(&key) {
+            *place
+        } else {
+            self.parameters.push(variable.value.clone());
+            self.places.insert(key, self.parameters.len());
+            self.parameters.len()
         };
         Ok(Bound::new(format!("?{place}"), variable.ty))
     }
@@ -499,9 +498,7 @@ impl<'a> Binder<'a> {
 
 /// A name as error texts have it: without brackets.
 pub(crate) fn shown(name: &ObjectName) -> String {
-    parse::parts(name)
-        .map(|parts| parts.iter().map(|part| part.value.as_str()).collect::<Vec<_>>().join("."))
-        .unwrap_or_else(|_| name.to_string())
+    parse::parts(name).map_or_else(|_| name.to_string(), |parts| parts.iter().map(|part| part.value.as_str()).collect::<Vec<_>>().join("."))
 }
 
 fn compound(idents: &[Ident], scope: &Scope<'_>) -> Result<Bound, SqlError> {

@@ -174,7 +174,7 @@ pub(crate) struct Argument {
 /// Reads a batch.
 pub(crate) fn batch(text: &str) -> Result<Vec<Located>, SqlError> {
     let dialect = MsSqlDialect {};
-    let mut reader = Reader { parser: Parser::new(&dialect).with_tokens_with_locations(tokens(&dialect, text)?), nesting: 0 };
+    let mut reader = Reader { parser: Parser::new(&dialect).with_tokens_with_locations(tokens(dialect, text)?), nesting: 0 };
     let mut statements = Vec::new();
     loop {
         reader.skip_semicolons();
@@ -188,13 +188,13 @@ pub(crate) fn batch(text: &str) -> Result<Vec<Located>, SqlError> {
 /// Reads one expression, such as a column's default.
 pub(crate) fn expression(text: &str) -> Result<Expr, SqlError> {
     let dialect = MsSqlDialect {};
-    Parser::new(&dialect).with_tokens_with_locations(tokens(&dialect, text)?).parse_expr().map_err(|error| from_parser(&error))
+    Parser::new(&dialect).with_tokens_with_locations(tokens(dialect, text)?).parse_expr().map_err(|error| from_parser(&error))
 }
 
 /// Reads the declaration of `sp_executesql`'s parameters: names and types.
 pub(crate) fn parameters(text: &str) -> Result<Vec<(String, SqlType)>, SqlError> {
     let dialect = MsSqlDialect {};
-    let mut reader = Reader { parser: Parser::new(&dialect).with_tokens_with_locations(tokens(&dialect, text)?), nesting: 0 };
+    let mut reader = Reader { parser: Parser::new(&dialect).with_tokens_with_locations(tokens(dialect, text)?), nesting: 0 };
     let mut found = Vec::new();
     while !reader.at_end() {
         let name = reader.word()?;
@@ -233,8 +233,8 @@ const SEPARATED: [&str; 15] = [
 ];
 
 /// The tokens without white space, with a semicolon where a statement must begin.
-fn tokens(dialect: &MsSqlDialect, text: &str) -> Result<Vec<TokenWithSpan>, SqlError> {
-    let all = Tokenizer::new(dialect, text).tokenize_with_location().map_err(|error| {
+fn tokens(dialect: MsSqlDialect, text: &str) -> Result<Vec<TokenWithSpan>, SqlError> {
+    let all = Tokenizer::new(&dialect, text).tokenize_with_location().map_err(|error| {
         let near: String = error.message.chars().take(40).collect();
         errors::syntax(&near)
     })?;
@@ -381,20 +381,20 @@ impl Reader<'_> {
                 Ok(Statement::While { condition, body: Box::new(self.statement()?) })
             }
             "BEGIN" => self.begin(),
-            "BREAK" => self.single(Statement::Break),
-            "CONTINUE" => self.single(Statement::Continue),
+            "BREAK" => Ok(self.single(Statement::Break)),
+            "CONTINUE" => Ok(self.single(Statement::Continue)),
             "COMMIT" => {
                 self.parser.next_token();
-                self.transaction_name()?;
+                self.transaction_name();
                 Ok(Statement::Commit)
             }
             "ROLLBACK" => {
                 self.parser.next_token();
-                Ok(Statement::Rollback(self.transaction_name()?))
+                Ok(Statement::Rollback(self.transaction_name()))
             }
             "SAVE" => {
                 self.parser.next_token();
-                let name = self.transaction_name()?.ok_or_else(|| self.unexpected())?;
+                let name = self.transaction_name().ok_or_else(|| self.unexpected())?;
                 Ok(Statement::Save(name))
             }
             "DECLARE" => self.declare(),
@@ -426,7 +426,7 @@ impl Reader<'_> {
                 }
                 Ok(Statement::Return)
             }
-            "CHECKPOINT" => self.single(Statement::Nothing),
+            "CHECKPOINT" => Ok(self.single(Statement::Nothing)),
             "CREATE" if self.peek_nth(1).as_deref() == Some("DATABASE") => {
                 self.parser.next_token();
                 self.parser.next_token();
@@ -450,9 +450,10 @@ impl Reader<'_> {
         }
     }
 
-    fn single(&mut self, statement: Statement) -> Result<Statement, SqlError> {
+    /// A statement that is one word.
+    fn single(&mut self, statement: Statement) -> Statement {
         self.parser.next_token();
-        Ok(statement)
+        statement
     }
 
     fn object_name(&mut self) -> Result<ObjectName, SqlError> {
@@ -513,7 +514,7 @@ impl Reader<'_> {
         self.parser.next_token();
         match self.peek().as_deref() {
             Some("TRAN" | "TRANSACTION") => {
-                self.transaction_name()?;
+                self.transaction_name();
                 Ok(Statement::Begin)
             }
             Some("DISTRIBUTED") => Err(errors::unsupported("BEGIN DISTRIBUTED TRANSACTION")),
@@ -547,22 +548,22 @@ impl Reader<'_> {
     }
 
     /// `TRAN`, `TRANSACTION` or `WORK`, and a name, all of which may be missing.
-    fn transaction_name(&mut self) -> Result<Option<String>, SqlError> {
+    fn transaction_name(&mut self) -> Option<String> {
         let named = self.eat("TRAN") || self.eat("TRANSACTION");
         if !named {
             self.eat("WORK");
-            return Ok(None);
+            return None;
         }
-        let Token::Word(word) = self.parser.peek_token_ref().token.clone() else { return Ok(None) };
+        let Token::Word(word) = self.parser.peek_token_ref().token.clone() else { return None };
         let keyword = word.quote_style.is_none() && word.keyword != Keyword::NoKeyword;
         if keyword && starts_statement(&word.value.to_ascii_uppercase()) {
-            return Ok(None);
+            return None;
         }
         self.parser.next_token();
         if self.eat("WITH") {
             self.skip_to_end_of_statement();
         }
-        Ok(Some(word.value))
+        Some(word.value)
     }
 
     fn declare(&mut self) -> Result<Statement, SqlError> {
@@ -623,8 +624,7 @@ impl Reader<'_> {
         let value = match self.parser.next_token().token {
             Token::Word(word) => word.value.to_ascii_uppercase(),
             Token::Number(number, _) => format!("{}{number}", if negative { "-" } else { "" }),
-            Token::SingleQuotedString(text) | Token::NationalStringLiteral(text) => text,
-            Token::HexStringLiteral(text) => text,
+            Token::SingleQuotedString(text) | Token::NationalStringLiteral(text) | Token::HexStringLiteral(text) => text,
             other => return Err(errors::syntax(&other.to_string())),
         };
         Ok(Statement::SetOption { names, value })

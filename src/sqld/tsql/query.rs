@@ -283,12 +283,11 @@ impl Binder<'_> {
                 Ok(sql)
             }
             TableFactor::Derived { lateral: false, subquery, alias: Some(alias), .. } => {
-                let (sql, mut columns) = match subquery.body.as_ref() {
-                    SetExpr::Values(values) => self.values(values, outer)?,
-                    _ => {
-                        let bound = self.query(subquery, outer)?;
-                        (bound.sql, as_columns(&bound.columns))
-                    }
+                let (sql, mut columns) = if let SetExpr::Values(values) = subquery.body.as_ref() {
+                    self.values(values, outer)?
+                } else {
+                    let bound = self.query(subquery, outer)?;
+                    (bound.sql, as_columns(&bound.columns))
                 };
                 for (column, name) in columns.iter_mut().zip(&alias.columns) {
                     column.name.clone_from(&name.name.value);

@@ -194,14 +194,12 @@ impl Binder<'_> {
 
 /// A constraint's name, or one in SQL Server's manner.
 fn named(name: Option<&str>, prefix: &str, table: &str) -> String {
-    match name {
-        Some(name) => name.to_owned(),
-        None => {
-            let id = uuid::Uuid::new_v4().simple().to_string().to_uppercase();
-            let table: String = table.chars().take(8).collect();
-            format!("{prefix}__{table}__{}", &id[..16])
-        }
+    if let Some(name) = name {
+        return name.to_owned();
     }
+    let id = uuid::Uuid::new_v4().simple().to_string().to_uppercase();
+    let table: String = table.chars().take(8).collect();
+    format!("{prefix}__{table}__{}", &id[..16])
 }
 
 fn key_columns(columns: &[IndexColumn]) -> Result<Vec<String>, SqlError> {
@@ -240,7 +238,7 @@ fn read_column(
                 keys.push(Key { name: named(given, "PK", table), kind: KeyKind::Primary, columns: vec![name.clone()] });
             }
             ColumnOption::Unique(_) => {
-                keys.push(Key { name: named(given, "UQ", table), kind: KeyKind::Unique, columns: vec![name.clone()] })
+                keys.push(Key { name: named(given, "UQ", table), kind: KeyKind::Unique, columns: vec![name.clone()] });
             }
             ColumnOption::Check(check) => checks.push((named(given, "CK", table), (*check.expr).clone())),
             ColumnOption::Collation(_) => {}
