@@ -157,8 +157,8 @@ impl Signals {
         }
     }
 
-    /// The first one asks the run to stop; the second one leaves at once, and says what is left.
-    #[expect(clippy::exit, reason = "the second Ctrl-C is for a run that does not stop: nobody is left to return to")]
+    /// The first one asks the run to stop; the second one leaves at once, and says what is left: it is for a run that does not stop, so nobody
+    /// is there to return to.
     async fn watch(mut self, shutdown: CancellationToken, pending: watch::Receiver<Vec<(u64, Undo)>>, path: PathBuf) {
         self.next().await;
         term::prose("interrupted: undoing what was done and writing the reports; once more to leave at once");

@@ -176,10 +176,14 @@ pub async fn read_tables(
             kind: super::SqlErrorKind::Broken(format!("cannot write the rows of table `{table}` to their file: {error}")),
         })?;
         let mut read = comparison.finish();
-        read.sha256 = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        read.sha256 = hexadecimal(&hash.finalize());
         reads.push(read);
     }
     Ok(reads)
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |text, byte| text + &format!("{byte:02x}"))
 }
 
 fn read_row(row: &tiberius::Row) -> Result<ReadRow, tiberius::error::Error> {
