@@ -7,7 +7,7 @@ use clap::Args;
 use super::{exit::Exit, summary::show, term};
 use crate::{check::judge, cluster::chain, measure::History, report, run::read_record};
 
-/// Write the reports of a run again, from its `run.ndjson` alone: the same bytes, whether the run came to its end or was killed.
+/// Write the reports of a run again, from its `run.ndjson` alone: the same bytes, whether the run came to its end or was killed
 ///
 /// The two files of rows are evidence as it was read and are left as they are.
 ///

@@ -24,7 +24,7 @@ use crate::{
     sqld,
 };
 
-/// Run scenarios on the embedded sandbox: break the database, measure how it comes back, prove that the rows are there.
+/// Run scenarios on the embedded sandbox: break the database, measure how it comes back, prove that the rows are there
 ///
 /// Without PATH the scenarios of `scenarios/` in this folder, or else those that are built in. Ctrl-C stops, undoes what was done, and
 /// reports what is known; a second one leaves at once and names what is left in place.

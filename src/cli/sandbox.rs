@@ -1,9 +1,9 @@
 //! `comeback sandbox`: an embedded cluster that stays until it is told to go.
 
 use std::{
-    fs::{self, File},
-    io::{self, Write},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    fs,
+    io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -11,15 +11,13 @@ use std::{
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::{exit::Exit, term};
 use crate::sandbox::{
     Options, Sandbox, SandboxError,
     pause::{self, Pause},
 };
 
-/// The cluster could not be started, or the environment failed.
-const FAILED: u8 = 4;
-
-/// Starts an embedded cluster, writes its kubeconfig, and keeps it until Ctrl-C or SIGTERM.
+/// Start an embedded cluster, write its kubeconfig, and keep it until Ctrl-C or SIGTERM.
 #[derive(Debug, Clone, Args)]
 pub(super) struct SandboxArgs {
     /// How much faster than Kubernetes its timers run.
@@ -28,7 +26,7 @@ pub(super) struct SandboxArgs {
     /// How many worker nodes it has.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=16))]
     workers: u8,
-    /// Where to write the kubeconfig; by default beside the sandbox's volumes.
+    /// Where to write the kubeconfig, a new file; by default beside the sandbox's volumes.
     #[arg(long, value_name = "PATH")]
     kubeconfig: Option<PathBuf>,
     /// The port of the API on 127.0.0.1; by default any that is free.
@@ -47,8 +45,10 @@ enum SandboxCommandError {
     Runtime(#[source] io::Error),
     #[error("could not listen for Ctrl-C and SIGTERM: {0}")]
     Signals(#[source] io::Error),
-    #[error("could not write the kubeconfig `{}`: {source}", at.display())]
+    #[error("could not write the kubeconfig `{}`: {source} (hint: a file that is there is never written over; choose another name)", at.display())]
     Kubeconfig { at: PathBuf, source: io::Error },
+    #[error("could not write to stdout: {0}")]
+    Stdout(#[source] io::Error),
 }
 
 /// Does the command.
@@ -58,8 +58,8 @@ pub(super) fn run(args: &SandboxArgs) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            writeln!(io::stderr(), "error: {error}").ok();
-            ExitCode::from(FAILED)
+            term::prose(&format!("error: {error}"));
+            Exit::Environment.into()
         }
     }
 }
@@ -74,18 +74,15 @@ async fn stay(args: &SandboxArgs) -> Result<(), SandboxCommandError> {
     let sandbox = Sandbox::start(options).await?;
     let path = args.kubeconfig.clone().unwrap_or_else(|| sandbox.dir().join("kubeconfig"));
     write_private(&path, &sandbox.kubeconfig_text()).map_err(|source| SandboxCommandError::Kubeconfig { at: path.clone(), source })?;
-    // The path is what a script wants; the rest is for people. A reader that went away is no reason to stop.
-    writeln!(io::stdout(), "{}", path.display()).ok();
-    io::stdout().flush().ok();
+    // The path is what a script wants; the rest is for people.
+    term::data(&format!("{}\n", path.display())).map_err(SandboxCommandError::Stdout)?;
     let (api, range) = (sandbox.address(), sandbox.network());
-    writeln!(
-        io::stderr(),
+    term::prose(&format!(
         "The sandbox is up: API on https://{api}, pods and services in {range}, timers {} times as fast as Kubernetes'.\n\n\
          export KUBECONFIG={}\nkubectl get nodes\n\nCtrl-C stops it and removes everything.",
         args.speed,
         path.display(),
-    )
-    .ok();
+    ));
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
@@ -99,11 +96,9 @@ async fn stay(args: &SandboxArgs) -> Result<(), SandboxCommandError> {
     Ok(())
 }
 
-/// Writes a file that only its owner can read, whatever was there before.
+/// Writes a new file that only its owner can read. One that is there already may be somebody's own kubeconfig.
 fn write_private(path: &Path, text: &str) -> io::Result<()> {
-    let mut file: File = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    file.set_permissions(fs::Permissions::from_mode(0o600))?;
-    file.write_all(text.as_bytes())
+    fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?.write_all(text.as_bytes())
 }
 
 /// Does `comeback sandbox-pause`.
@@ -111,8 +106,8 @@ pub(super) fn pause(args: &Pause) -> ExitCode {
     match pause::run(args) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            writeln!(io::stderr(), "error: {error}").ok();
-            ExitCode::from(FAILED)
+            term::prose(&format!("error: {error}"));
+            Exit::Environment.into()
         }
     }
 }

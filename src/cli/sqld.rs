@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::sqld::{self, Defect};
 
-/// Runs the stand-in database: SQL Server's protocol in front of SQLite
+/// Run the stand-in database: SQL Server's protocol in front of SQLite
 ///
 /// It is not SQL Server and says so in @@VERSION. Any client that speaks TDS 7.2 or later can
 /// use it, with or without encryption. Log in as `sa`, with the password that MSSQL_SA_PASSWORD

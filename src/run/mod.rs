@@ -2,7 +2,7 @@
 //!
 //! - [`plan`]: what is going to be done, decided before anything is touched.
 //! - [`Recorder`]: the one who orders events and writes them down; what the engine waits for is read from its [`Live`] view.
-//! - [`trial`]: the steps of one trial.
+//! - `trial`: the steps of one trial.
 //! - [`engine`]: the trials one after the other, the reports after each.
 
 pub mod engine;
