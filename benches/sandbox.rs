@@ -10,8 +10,9 @@ use std::time::Duration;
 use comeback::{
     cluster::{Cluster, connect},
     deploy::Workload,
+    event::RowKey,
     sandbox::{Options, Sandbox},
-    workload::{DATABASE, Password, RowKey, Server, Tables},
+    workload::{DATABASE, Password, Server, Tables},
 };
 use divan::{Bencher, counter::ItemsCount};
 use tokio::{runtime::Runtime, task::JoinSet, time::Instant};

@@ -36,6 +36,8 @@ const WORLD: &[&str] = &[
     "crate::fault",
     "crate::deploy",
     "crate::sqld",
+    "crate::workload",
+    "Clock",
 ];
 
 const LAWS: [Law; 4] = [

@@ -19,77 +19,148 @@ pub(super) struct Proof {
 
 pub(super) fn proof(trial: &TrialHistory) -> Proof {
     let view = View { before: trial.snapshots.get(&Side::Before), after: trial.snapshots.get(&Side::After) };
-    let mut proof = Proof { evidence: view.context(), missing: Vec::new() };
-    for (spec, fault) in trial.plan.scenario.faults.iter().zip(&trial.faults) {
-        if fault.called.is_none() {
-            continue;
-        }
+    let mut proof = Proof { evidence: Vec::new(), missing: Vec::new() };
+    let called: Vec<(&FaultSpec, &FaultHistory)> =
+        trial.plan.scenario.faults.iter().zip(&trial.faults).filter(|(_, fault)| fault.called.is_some()).collect();
+    for (index, (spec, fault)) in called.iter().enumerate() {
+        // A fault is judged by what it was aimed at and what the next one found there: the change of another fault is no proof of this one.
+        let found = match called.get(index + 1) {
+            Some((_, next)) => next.victim.as_ref().map(|victim| &victim.pod),
+            None => view.after.and_then(|snapshot| snapshot.pod.known()),
+        };
+        let label = if called.len() > 1 { format!(" (fault {})", index + 1) } else { String::new() };
+        let aimed = fault.victim.as_ref().map(|victim| &victim.pod);
         let name = spec.name();
+        let mut pods = Pods { aimed, found, label: &label, proof: &mut proof };
         match spec {
             FaultSpec::KillProcess(_) => {
-                proof.demand(&["container id", "restart count", "pod uid"], &format!("`{name}`: no container was started anew"));
+                pods.demand(
+                    &[Look::ContainerId, Look::RestartCount, Look::PodUid],
+                    &format!("`{name}`{label}: no container was started anew"),
+                );
             }
-            FaultSpec::DeletePod(_) => proof.demand(&["pod uid"], &format!("`{name}`: the pod is the same")),
+            FaultSpec::DeletePod(_) => pods.demand(&[Look::PodUid], &format!("`{name}`{label}: the pod is the same")),
             FaultSpec::DrainNode(_) => {
-                proof.demand(&["pod uid"], &format!("`{name}`: the pod is the same"));
-                proof.demand(&["node"], &format!("`{name}`: the pod is on the same node"));
-                proof.evidence.push(cordon(trial, fault, &mut proof.missing));
+                pods.demand(&[Look::PodUid], &format!("`{name}`{label}: the pod is the same"));
+                pods.demand(&[Look::Node], &format!("`{name}`{label}: the pod is on the same node"));
+                let (evidence, missing) = cordon(trial, fault, &label);
+                proof.evidence.push(evidence);
+                proof.missing.extend(missing);
             }
         }
-        proof.demand_start(&format!("`{name}`: the server's start time is the same"));
+        if fault.confirmed.is_none() {
+            proof.missing.push(format!("`{name}`{label}: its effect was not seen in the cluster"));
+        }
+    }
+    // What the faults did not look at, and the witness of the database: the trial as a whole must have made another life of it.
+    for row in view.context() {
+        if !proof.evidence.iter().any(|evidence| evidence.what == row.what) {
+            proof.evidence.push(row);
+        }
+    }
+    if !called.is_empty() {
+        proof.demand_start("the server's start time is the same as before the fault");
     }
     proof
 }
 
-impl Proof {
-    /// One of these must have changed. Those that did are the proof.
-    fn demand(&mut self, any_of: &[&str], otherwise: &str) {
-        let mut proven = false;
-        for evidence in self.evidence.iter_mut().filter(|evidence| any_of.contains(&evidence.what.as_str())) {
-            if evidence.before.is_some() && evidence.after.is_some() && evidence.before != evidence.after {
-                evidence.role = EvidenceRole::Proof;
-                proven = true;
-            }
-        }
-        if !proven {
-            for evidence in self.evidence.iter_mut().filter(|evidence| any_of.contains(&evidence.what.as_str())) {
-                evidence.role = EvidenceRole::Missing;
-            }
-            self.missing.push(otherwise.to_owned());
+/// Something of a pod that a fault may change.
+#[derive(Clone, Copy)]
+enum Look {
+    PodUid,
+    Node,
+    ContainerId,
+    RestartCount,
+}
+
+impl Look {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::PodUid => "pod uid",
+            Self::Node => "node",
+            Self::ContainerId => "container id",
+            Self::RestartCount => "restart count",
         }
     }
 
+    fn at(self, pod: &PodFacts) -> Option<String> {
+        match self {
+            Self::PodUid => Some(pod.uid.clone()),
+            Self::Node => pod.node.clone(),
+            Self::ContainerId => pod.container_id.clone(),
+            Self::RestartCount => Some(pod.restart_count.to_string()),
+        }
+    }
+}
+
+/// The pod that a fault was aimed at, and the one that was found afterwards.
+struct Pods<'a> {
+    aimed: Option<&'a PodFacts>,
+    found: Option<&'a PodFacts>,
+    label: &'a str,
+    proof: &'a mut Proof,
+}
+
+impl Pods<'_> {
+    /// One of these must have changed. Those that did are the proof.
+    fn demand(&mut self, any_of: &[Look], otherwise: &str) {
+        let mut rows: Vec<Evidence> = any_of
+            .iter()
+            .map(|look| {
+                let (before, after) = (self.aimed.and_then(|pod| look.at(pod)), self.found.and_then(|pod| look.at(pod)));
+                let role = match (&before, &after) {
+                    (Some(before), Some(after)) if before != after => EvidenceRole::Proof,
+                    (Some(_), Some(_)) => EvidenceRole::Context,
+                    _ => EvidenceRole::Unavailable,
+                };
+                Evidence { what: format!("{}{}", look.name(), self.label), before, after, role }
+            })
+            .collect();
+        if !rows.iter().any(|row| row.role == EvidenceRole::Proof) {
+            rows.iter_mut().for_each(|row| row.role = EvidenceRole::Missing);
+            self.proof.missing.push(otherwise.to_owned());
+        }
+        self.proof.evidence.append(&mut rows);
+    }
+}
+
+impl Proof {
     /// The server's start time must have changed, if it tells it at all.
     fn demand_start(&mut self, otherwise: &str) {
-        let told = self.evidence.iter().any(|evidence| evidence.what == START && evidence.role != EvidenceRole::Unavailable);
-        if told {
-            self.demand(&[START], otherwise);
+        for row in self.evidence.iter_mut().filter(|row| row.what == START && row.role != EvidenceRole::Unavailable) {
+            if row.before == row.after {
+                row.role = EvidenceRole::Missing;
+                self.missing.push(otherwise.to_owned());
+            } else {
+                row.role = EvidenceRole::Proof;
+            }
         }
     }
 }
 
 const START: &str = "sqlserver_start_time";
 
-/// Whether the drained node was seen to be cordoned after the call.
-fn cordon(trial: &TrialHistory, fault: &FaultHistory, missing: &mut Vec<String>) -> Evidence {
-    let node = trial.snapshots.get(&Side::Before).and_then(|snapshot| snapshot.pod.known()).and_then(|pod| pod.node.clone());
-    let seen = trial.sightings.iter().find_map(|(at, sighting)| match sighting {
-        Sighting::Node { name, unschedulable: true, .. }
-            if fault.called.is_some_and(|called| *at >= called) && Some(name) == node.as_ref() =>
-        {
-            Some(name.clone())
-        }
+/// Whether the drained node was seen to be unschedulable: after the call, or already when it came (a node that was cordoned before).
+fn cordon(trial: &TrialHistory, fault: &FaultHistory, label: &str) -> (Evidence, Option<String>) {
+    let node = fault.victim.as_ref().and_then(|victim| victim.pod.node.as_deref());
+    let sightings = trial.sightings.iter().filter_map(|(at, sighting)| match sighting {
+        Sighting::Node { name, unschedulable, .. } if Some(name.as_str()) == node => Some((*at, *unschedulable)),
         _ => None,
     });
-    if seen.is_none() {
-        missing.push("`drainNode`: the node was not seen to be unschedulable".to_owned());
-    }
-    Evidence {
-        what: "node made unschedulable".to_owned(),
-        before: Some("no".to_owned()),
-        after: Some(seen.as_ref().map_or("not seen".to_owned(), |name| format!("yes, `{name}`"))),
-        role: if seen.is_some() { EvidenceRole::Proof } else { EvidenceRole::Missing },
-    }
+    let (before, after): (Vec<_>, Vec<_>) = sightings.partition(|(at, _)| fault.called.is_none_or(|called| *at < called));
+    let was = before.last().is_some_and(|(_, unschedulable)| *unschedulable);
+    let seen = after.iter().any(|(_, unschedulable)| *unschedulable) || (was && after.iter().all(|(_, unschedulable)| *unschedulable));
+    let word = |cordoned| if cordoned { "yes" } else { "no" };
+    let evidence = Evidence {
+        what: format!("node made unschedulable{label}"),
+        before: Some(word(was).to_owned()),
+        after: Some(match (seen, node) {
+            (true, Some(node)) => format!("yes, `{node}`"),
+            _ => "not seen".to_owned(),
+        }),
+        role: if seen { EvidenceRole::Proof } else { EvidenceRole::Missing },
+    };
+    (evidence, (!seen).then(|| format!("`drainNode`{label}: the node was not seen to be unschedulable")))
 }
 
 struct View<'a> {
@@ -173,7 +244,7 @@ mod tests {
         let start = clean().snapshots[&Side::Before].server_start.clone();
         assert_eq!(
             missing(spec, |trial| set(trial, |snapshot| snapshot.server_start = start)),
-            ["`killProcess`: the server's start time is the same"]
+            ["the server's start time is the same as before the fault"]
         );
     }
 
@@ -203,5 +274,37 @@ mod tests {
             });
         };
         assert_eq!(missing(spec(), same_node), ["`drainNode`: the pod is on the same node"]);
+    }
+
+    #[test]
+    fn a_fault_whose_effect_was_not_seen_is_not_proven() {
+        let spec = FaultSpec::DeletePod(DeletePod::default());
+        assert_eq!(missing(spec, |trial| trial.faults[0].confirmed = None), ["`deletePod`: its effect was not seen in the cluster"]);
+    }
+
+    #[test]
+    fn one_fault_does_not_prove_another() {
+        // The signal was ignored: the pod that the deletion found is the one that the kill was aimed at.
+        let mut trial = clean();
+        trial.plan.scenario.faults = vec![FaultSpec::KillProcess(KillProcess::default()), FaultSpec::DeletePod(DeletePod::default())];
+        trial.faults = vec![fault(a_pod("mssql-1", "worker-1", "container-1")), fault(a_pod("mssql-1", "worker-1", "container-1"))];
+        assert_eq!(proof(&trial).missing, ["`killProcess` (fault 1): no container was started anew"]);
+        trial.faults[1] = fault(a_pod("mssql-1", "worker-1", "container-1b"));
+        assert_eq!(proof(&trial).missing, [""; 0]);
+    }
+
+    #[test]
+    fn a_database_that_moved_away_and_back_did_move() {
+        let mut trial = clean();
+        trial.plan.scenario.faults = vec![FaultSpec::DeletePod(DeletePod::default()), FaultSpec::DrainNode(DrainNode::default())];
+        trial.faults = vec![fault(a_pod("mssql-1", "worker-2", "container-1")), fault(a_pod("mssql-b", "worker-1", "container-b"))];
+        assert_eq!(proof(&trial).missing, [""; 0]);
+    }
+
+    #[test]
+    fn a_node_that_was_cordoned_before_counts_as_unschedulable() {
+        let spec = FaultSpec::DrainNode(DrainNode::default());
+        let before = |trial: &mut TrialHistory| trial.sightings[0].0 = crate::event::Moment(0);
+        assert_eq!(missing(spec, before), [""; 0]);
     }
 }

@@ -20,8 +20,23 @@ pub(super) fn incarnation(trial: &TrialHistory) -> Finding {
     let container_changed = pod.uid != new_pod.uid || pod.container_id != new_pod.container_id;
     let start_changed = match (&before.server_start, &after.server_start) {
         (Answer::Known(before), Answer::Known(after)) => Some(before != after),
-        _ => None,
+        (Answer::Unavailable(_), Answer::Unavailable(_)) => None,
+        // A server that told once can tell: it was not asked, or another one answers.
+        (Answer::Unavailable(why), Answer::Known(_)) => {
+            return Finding::unproven(format!("the server did not tell its start time before the fault: {why}"));
+        }
+        (Answer::Known(_), Answer::Unavailable(why)) => {
+            return Finding::unproven(format!("the server did not tell its start time after the fault: {why}"));
+        }
     };
+    if let (Some(last), Answer::Known(now)) = (trial.last_life(), &after.server_start)
+        && last.0 != *now
+    {
+        return Finding::failed(format!(
+            "the server that answers now started at {now}, and the last write was taken by one that started at {}: it was started again since",
+            last.0
+        ));
+    }
     if trial.plan.scenario.faults.is_empty() {
         return same(container_changed, start_changed, before, after);
     }
@@ -73,8 +88,14 @@ mod tests {
         snapshot.pod = clean().snapshots[&Side::Before].pod.clone();
     }
 
-    fn old_start(snapshot: &mut Snapshot) {
-        snapshot.server_start = clean().snapshots[&Side::Before].server_start.clone();
+    #[test]
+    fn another_server_than_the_one_that_took_the_last_write_fails() {
+        assert_eq!(after(|snapshot| snapshot.server_start = Answer::Known("c".into())), Verdict::Failed);
+    }
+
+    #[test]
+    fn a_start_time_that_was_told_once_is_not_done_without() {
+        assert_eq!(after(|snapshot| snapshot.server_start = Answer::Unavailable("no answer".into())), Verdict::Unproven);
     }
 
     #[test]
@@ -84,7 +105,11 @@ mod tests {
 
     #[test]
     fn a_new_pod_with_the_old_server_fails() {
-        assert_eq!(after(old_start), Verdict::Failed);
+        let mut trial = clean();
+        let pod = trial.snapshots[&Side::After].pod.clone();
+        quieten(&mut trial);
+        trial.snapshots.get_mut(&Side::After).unwrap().pod = pod;
+        assert_eq!(incarnation(&trial).verdict, Verdict::Failed);
     }
 
     #[test]
@@ -94,26 +119,20 @@ mod tests {
 
     #[test]
     fn a_server_without_a_start_time_rests_on_pod_and_container() {
-        let untold = |snapshot: &mut Snapshot| snapshot.server_start = Answer::Unavailable("error 300".into());
-        assert_eq!(after(untold), Verdict::Passed);
-        assert_eq!(
-            after(|snapshot| {
-                untold(snapshot);
-                old_pod(snapshot);
-            }),
-            Verdict::Unproven
-        );
+        let mut trial = clean();
+        for snapshot in trial.snapshots.values_mut() {
+            snapshot.server_start = Answer::Unavailable("error 300".into());
+        }
+        assert_eq!(incarnation(&trial).verdict, Verdict::Passed);
+        old_pod(trial.snapshots.get_mut(&Side::After).unwrap());
+        assert_eq!(incarnation(&trial).verdict, Verdict::Unproven);
     }
 
     #[test]
     fn nothing_new_at_all_is_unproven() {
-        assert_eq!(
-            after(|snapshot| {
-                old_pod(snapshot);
-                old_start(snapshot);
-            }),
-            Verdict::Unproven
-        );
+        let mut trial = clean();
+        quieten(&mut trial);
+        assert_eq!(incarnation(&trial).verdict, Verdict::Unproven);
     }
 
     #[test]
@@ -121,8 +140,7 @@ mod tests {
         let mut trial = clean();
         trial.plan.scenario.faults.clear();
         assert_eq!(incarnation(&trial).verdict, Verdict::Failed);
-        let before = trial.snapshots[&Side::Before].clone();
-        trial.snapshots.insert(Side::After, before);
+        quieten(&mut trial);
         assert_eq!(incarnation(&trial).verdict, Verdict::Passed);
     }
 }

@@ -13,6 +13,9 @@ use crate::{
     scenario::FaultSpec,
 };
 
+/// A harness that stands still for longer than this says nothing about time: probes fail, and writers wait, for a reason of its own.
+const STALL: Duration = Duration::from_secs(1);
+
 /// Judges a run, as far as its record goes.
 #[must_use]
 pub fn judge(history: &History) -> RunResult {
@@ -74,7 +77,7 @@ fn judge_trial(trial: &TrialHistory, history: &History, state: RunState) -> Tria
         laws,
         undo: trial
             .undone
-            .iter()
+            .values()
             .map(|undone| UndoResult { what: undone.what.clone(), done: undone.error.is_none(), error: undone.error.clone() })
             .collect(),
         blind_spots: blind_spots(trial),
@@ -117,7 +120,7 @@ fn verdict(
     // A control trial that is not quiet says something of the place, not of the database.
     let of_the_place = |law: &&LawResult| control && [Law::Recovery.name(), Law::Incarnation.name()].contains(&law.law.as_str());
     // A harness that stalled cannot be believed about time; rows are rows all the same.
-    let stalled = probes.longest_stall > trial.plan.scenario.probe.timeout.0;
+    let stalled = probes.longest_stall > STALL.min(trial.plan.scenario.probe.timeout.0);
     let believed = |law: &&LawResult| !(stalled && law.law == Law::Recovery.name());
     if let Some(broken) = laws.iter().filter(|law| law.verdict == Verdict::Failed).filter(believed).find(|law| !of_the_place(law)) {
         return say(Verdict::Failed, broken.detail.clone());
@@ -133,13 +136,16 @@ fn verdict(
     if let Some(error) = trial.errors.first() {
         return say(Verdict::Error, error.clone());
     }
-    if let Some(undone) = trial.undone.iter().find(|undone| undone.error.is_some()) {
+    if let Some(undone) = trial.undone.values().find(|undone| undone.error.is_some()) {
         return say(Verdict::Error, format!("could not {}: {}", undone.what, undone.error.as_deref().unwrap_or_default()));
     }
     if stalled {
         return say(
             Verdict::Error,
-            format!("the harness itself stalled for {}: nothing that it measured holds", recovery::text(probes.longest_stall)),
+            match probes.longest_stall {
+                Duration::MAX => "the harness itself stalled, and lost count: nothing that it measured holds".to_owned(),
+                stall => format!("the harness itself stalled for {}: nothing that it measured holds", recovery::text(stall)),
+            },
         );
     }
     if let Some(broken) = laws.iter().find(|law| law.verdict == Verdict::Failed) {
@@ -215,8 +221,8 @@ fn probe_counts(attempts: &[Attempt]) -> ProbeCounts {
                 }
             }
             (Stream::Control, Some(run)) => counts.longest_stall = counts.longest_stall.max(run.ended.since(attempt.scheduled)),
-            // As many echoes in flight as there may be: none of them came back for that long.
-            (Stream::Control, None) => counts.longest_stall = counts.longest_stall.max(Duration::from_secs(1)),
+            // As many echoes in flight as are due within a time-out: none of them came back for that long.
+            (Stream::Control, None) => counts.longest_stall = Duration::MAX,
         }
     }
     counts
@@ -318,7 +324,7 @@ mod tests {
         let elsewhere: [fn(&mut TrialHistory); 6] = [
             |trial| trial.errors.push("the API server went away".into()),
             |trial| trial.faults[0].failed = Some("forbidden".into()),
-            |trial| trial.undone[0].error = Some("forbidden".into()),
+            |trial| trial.undone.get_mut(&0).unwrap().error = Some("forbidden".into()),
             |trial| trial.attempts.push(stalled_echo()),
             |trial| trial.end = Some((TrialEnd::Interrupted, Moment(0))),
             |trial| trial.end = None,
@@ -330,6 +336,14 @@ mod tests {
             });
             assert_eq!(verdict, Verdict::Failed, "{reason}");
             assert_ne!(finished(change).0, Verdict::Passed);
+        }
+    }
+
+    /// As if the fault had done nothing at all.
+    fn quieten_all(trial: &mut TrialHistory) {
+        quieten(trial);
+        for writer in trial.ledger.writers.values_mut() {
+            writer.taken_by.retain(|life, _| life.0 == "a");
         }
     }
 
@@ -351,10 +365,7 @@ mod tests {
 
     #[test]
     fn a_fault_without_evidence_is_unproven() {
-        let (verdict, reason) = finished(|trial| {
-            let before = trial.snapshots[&Side::Before].clone();
-            trial.snapshots.insert(Side::After, before);
-        });
+        let (verdict, reason) = finished(quieten_all);
         assert_eq!((verdict, reason.as_str()), (Verdict::Unproven, "`deletePod`: the pod is the same"));
     }
 
@@ -398,10 +409,9 @@ mod tests {
 
     #[test]
     fn an_undo_that_failed_is_no_pass() {
-        assert_eq!(
-            finished(|trial| trial.undone.push(Undone { what: "uncordon node `a`".into(), error: Some("500".into()) })).0,
-            Verdict::Error
-        );
+        let undone = |error: Option<&str>| Undone { entry: 0, what: "uncordon node `a`".into(), error: error.map(str::to_owned) };
+        assert_eq!(finished(|trial| drop(trial.undone.insert(0, undone(Some("500"))))).0, Verdict::Error);
+        assert_eq!(finished(|trial| drop(trial.undone.insert(0, undone(None)))).0, Verdict::Passed);
     }
 
     #[test]

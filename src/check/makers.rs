@@ -6,18 +6,17 @@ use chrono::DateTime;
 
 use crate::{
     event::{
-        Answer, Incarnation, LedgerEntry, Outcome, PlannedTrial, PodFacts, ReadBack, ServiceFacts, Settings, Side, Sighting, Snapshot,
-        TableRead, TrialEnd, Undone, VolumeFacts,
+        Answer, Incarnation, LedgerEntry, Outcome, PlannedTrial, PodFacts, ReadBack, SeqSet, ServiceFacts, Settings, Side, Sighting,
+        Snapshot, Step, TableRead, TrialEnd, Undone, Victim, VolumeFacts,
     },
     measure::{
-        FaultHistory, TrialHistory,
+        FaultHistory, Ledger, TrialHistory,
         makers::{ms, ok, ok_by, refused},
     },
     scenario::{DeletePod, Expect, FaultSpec, Load, Probe, Scenario},
-    workload::Ledger,
 };
 
-fn pod(name: &str, node: &str, container: &str) -> PodFacts {
+pub(super) fn a_pod(name: &str, node: &str, container: &str) -> PodFacts {
     PodFacts {
         name: name.into(),
         uid: format!("uid of {name}"),
@@ -97,22 +96,41 @@ pub(super) fn clean() -> TrialHistory {
         end: Some((TrialEnd::Completed, ms(1_000))),
         step: None,
         snapshots: BTreeMap::from([
-            (Side::Before, snapshot(pod("mssql-1", "worker-1", "container-1"), "a")),
-            (Side::After, snapshot(pod("mssql-2", "worker-2", "container-2"), "b")),
+            (Side::Before, snapshot(a_pod("mssql-1", "worker-1", "container-1"), "a")),
+            (Side::After, snapshot(a_pod("mssql-2", "worker-2", "container-2"), "b")),
         ]),
         ledger,
         reads: BTreeMap::from([(Side::Before, both(&[], 5)), (Side::After, both(&[0, 1, 4, 5, 6], 16))]),
         read_errors: BTreeMap::new(),
         attempts,
-        faults: vec![FaultHistory {
-            called: Some(ms(150)),
-            confirmed: Some((ms(170), "the pod is gone".into())),
-            ..FaultHistory::default()
-        }],
+        faults: vec![fault(a_pod("mssql-1", "worker-1", "container-1"))],
         read_backs: vec![ReadBack { number: 4, started: ms(411), ended: ms(415), found: true }],
         sightings: vec![(ms(160), Sighting::Node { name: "worker-1".into(), ready: true, unschedulable: true })],
-        undone: vec![Undone { what: "uncordon node `worker-1`".into(), error: None }],
+        undone: BTreeMap::from([(0, Undone { entry: 0, what: "uncordon node `worker-1`".into(), error: None })]),
+        stable: BTreeMap::from([(Step::SteadyState, true), (Step::Recovery, true), (Step::AfterUndo, true)]),
+        settled: Some(Answer::Known(())),
         errors: Vec::new(),
+    }
+}
+
+/// A fault that was aimed at this pod, called and seen.
+pub(super) fn fault(pod: PodFacts) -> FaultHistory {
+    let victim = Victim { what: format!("pod `{}`", pod.name), mechanism: "by hand".into(), pod, life: Some(Incarnation("a".into())) };
+    FaultHistory {
+        victim: Some(victim),
+        called: Some(ms(150)),
+        confirmed: Some((ms(170), "the pod is gone".into())),
+        ..FaultHistory::default()
+    }
+}
+
+/// Takes away all that the fault did: the server of the life `a` answered all the time.
+pub(super) fn quieten(trial: &mut TrialHistory) {
+    let before = trial.snapshots[&Side::Before].clone();
+    trial.snapshots.insert(Side::After, before);
+    trial.attempts.retain(|attempt| attempt.number < 2);
+    for writer in trial.ledger.writers.values_mut() {
+        writer.refused = SeqSet::default();
     }
 }
 

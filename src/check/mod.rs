@@ -153,7 +153,7 @@ impl Law {
 /// Both tables as read on one side, or why a law about them is unproven.
 fn tables(trial: &TrialHistory, side: Side) -> Result<&[TableRead], Finding> {
     match trial.reads.get(&side) {
-        Some(reads) if reads.len() == crate::workload::TABLES.len() => Ok(reads),
+        Some(reads) if reads.len() == crate::event::TABLES.len() => Ok(reads),
         _ => Err(Finding::unproven(match (side, trial.read_errors.get(&side)) {
             (Side::Before, None) => "the tables were never read before the fault".to_owned(),
             (Side::After, None) => "the tables were never read back after the last fault".to_owned(),

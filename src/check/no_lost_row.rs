@@ -82,7 +82,7 @@ mod tests {
         trial.reads.remove(&Side::After);
         assert_eq!(no_lost_row(&trial).verdict, Verdict::Unproven);
         let mut trial = clean();
-        trial.ledger = crate::workload::Ledger::default();
+        trial.ledger = crate::measure::Ledger::default();
         assert_eq!(no_lost_row(&trial).verdict, Verdict::Unproven);
     }
 

@@ -2,13 +2,15 @@
 //!
 //! The limit (`recoveryWithin`) passes when the upper bound of the recovery time is within it and fails when the lower bound is beyond it.
 //! Between the two nobody can tell: unproven, and a faster probe would help. Without a limit it must have come back before the run gave up.
-//! In a control trial nothing was broken, so nothing may have failed.
+//! Staying means: no failure for `stableFor` before the run gave up, the same again after the undo, no outage at the end, and no life of the
+//! server more than the faults account for. In a control trial nothing was broken, so nothing may have failed.
 
 use std::time::Duration;
 
 use super::Finding;
 use crate::{
-    measure::{Recovery, TrialHistory, outages},
+    event::{Outcome, Step, Stream},
+    measure::{Recovery, TrialHistory, first_good, outages},
     result::Bounded,
 };
 
@@ -16,32 +18,68 @@ pub(super) fn recovery(trial: &TrialHistory) -> Finding {
     if trial.plan.scenario.faults.is_empty() {
         return quiet(trial);
     }
-    let settings = &trial.plan.settings;
-    let gave_up = text(settings.give_up_after);
     match measured(trial) {
         None => Finding::unproven("no write failed, and no new server was seen: there was nothing to recover from"),
-        Some(Recovery { length: Bounded { lo, hi: None, .. }, .. }) => {
-            if trial.end.is_none_or(|(end, _)| end != crate::event::TrialEnd::Completed) || !trial.errors.is_empty() {
-                return Finding::unproven(format!("it had not come back after at least {} when the trial was cut short", text(lo)));
+        Some(Recovery { length: Bounded { lo, hi: None, .. }, .. }) => never_came_back(trial, lo),
+        Some(Recovery { length: Bounded { lo, hi: Some(hi), .. }, .. }) => {
+            let took = format!("recovered after {} [{}, {}]", text(hi), text(lo), text(hi));
+            let limit = trial.plan.settings.recovery_within;
+            if let Some(limit) = limit.filter(|limit| lo > *limit) {
+                return Finding::failed(format!("{took}, and the limit is {}", text(limit)));
             }
-            Finding::failed(format!("it did not come back: no good write within {gave_up}, away for at least {}", text(lo)))
-        }
-        Some(Recovery { length: Bounded { lo, hi: Some(hi), .. }, unstable }) => {
-            let took = format!("{} [{}, {}]", text(hi), text(lo), text(hi));
-            match (settings.recovery_within, unstable) {
-                (Some(limit), _) if lo > limit => Finding::failed(format!("recovered after {took}, and the limit is {}", text(limit))),
-                (_, None) => {
-                    Finding::failed(format!("recovered after {took}, but was never without a failure for {}", text(settings.stable_for)))
+            if let Err(finding) = stayed(trial, &took) {
+                return finding;
+            }
+            match limit {
+                Some(limit) if hi > limit => {
+                    Finding::unproven(format!("{took}, and the limit of {} lies between the bounds: probe faster", text(limit)))
                 }
-                (Some(limit), _) if hi > limit => Finding::unproven(format!(
-                    "recovered after {took}, and the limit of {} lies between the bounds: probe faster",
-                    text(limit)
-                )),
-                (Some(limit), Some(_)) => Finding::passed(format!("recovered after {took}, within {}", text(limit))),
-                (None, Some(_)) => Finding::passed(format!("recovered after {took}; the scenario sets no limit here")),
+                Some(limit) => Finding::passed(format!("{took}, within {}", text(limit))),
+                None => Finding::passed(format!("{took}; the scenario sets no limit here")),
             }
         }
     }
+}
+
+/// No good write that was read back.
+fn never_came_back(trial: &TrialHistory, lo: Duration) -> Finding {
+    if !trial.ran_its_course() {
+        return Finding::unproven(format!("it had not come back after at least {} when the trial was cut short", text(lo)));
+    }
+    let acknowledged = trial.last_fault().and_then(|fault| first_good(&trial.attempts, fault, trial.old_life().as_ref()));
+    if acknowledged.is_some() {
+        return Finding::unproven("a write was acknowledged after the fault, but its row could not be read back on another connection");
+    }
+    let gave_up = text(trial.plan.settings.give_up_after);
+    Finding::failed(format!("it did not come back: no good write within {gave_up}, away for at least {}", text(lo)))
+}
+
+/// Whether it stayed when it had come back: without a failure for `stableFor`, also after the undo, and without a further restart.
+fn stayed(trial: &TrialHistory, took: &str) -> Result<(), Finding> {
+    let stable_for = text(trial.plan.settings.stable_for);
+    for (step, when) in [(Step::Recovery, "was never"), (Step::AfterUndo, "was not, after the undo,")] {
+        match trial.stable.get(&step) {
+            Some(true) => {}
+            Some(false) => return Err(Finding::failed(format!("{took}, but {when} without a failure for {stable_for}"))),
+            // Nothing had to be undone, so nothing was waited for.
+            None if step == Step::AfterUndo && trial.undone.is_empty() => {}
+            None => {
+                return Err(Finding::unproven(format!(
+                    "{took}, but the trial was cut short before {stable_for} without a failure were seen"
+                )));
+            }
+        }
+    }
+    if let Some(outage) = outages(&trial.attempts).iter().find(|outage| outage.to.is_none()) {
+        return Err(Finding::failed(format!("{took}, and went away again: for at least {} when the probes ended", text(outage.length.lo))));
+    }
+    // Each fault may start the server anew once, and no more: what starts again on its own would have gone on doing so.
+    let lives = trial.ledger.incarnations().count();
+    let faults = trial.faults.iter().filter(|fault| fault.called.is_some()).count();
+    if lives > faults + 1 {
+        return Err(Finding::failed(format!("{took}, but {lives} lives of the server took writes, and {faults} were to end")));
+    }
+    Ok(())
 }
 
 /// How the trial recovered from its last fault.
@@ -52,16 +90,23 @@ pub(super) fn measured(trial: &TrialHistory) -> Option<Recovery> {
 
 /// The control trial: nothing may have failed.
 fn quiet(trial: &TrialHistory) -> Finding {
-    let attempts = trial.ledger.writers.get(&crate::workload::PROBE_WRITER).map_or(0, |probe| probe.acknowledged.len());
-    if attempts == 0 {
-        return Finding::unproven("no probe was acknowledged");
+    let (mut good, mut bad) = (0u64, 0u64);
+    for attempt in trial.attempts.iter().filter(|attempt| attempt.stream == Stream::WriteNew) {
+        match attempt.run.as_ref().map(|run| run.outcome) {
+            Some(Outcome::Acknowledged) => good += 1,
+            Some(Outcome::Refused | Outcome::InDoubt) | None => bad += 1,
+        }
     }
-    match outages(&trial.attempts).first() {
-        Some(outage) => Finding::failed(format!(
-            "writes failed although nothing was broken, for at least {}: this place is not quiet enough to measure",
-            text(outage.length.lo)
-        )),
-        None => Finding::passed(format!("all {attempts} probes were acknowledged, as nothing was broken")),
+    let writes = trial.ledger.count(Outcome::Refused) + trial.ledger.count(Outcome::InDoubt);
+    if bad > 0 || writes > 0 {
+        return Finding::failed(format!(
+            "{bad} probes and {writes} writes were not acknowledged although nothing was broken: this place is not quiet enough to measure"
+        ));
+    }
+    match (good, trial.stable.get(&Step::Recovery)) {
+        (0, _) => Finding::unproven("no probe was acknowledged"),
+        (_, Some(true)) => Finding::passed(format!("all {good} probes were acknowledged, as nothing was broken")),
+        _ => Finding::unproven("the trial was cut short"),
     }
 }
 
@@ -77,7 +122,10 @@ pub(super) fn text(length: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::{super::makers::*, *};
-    use crate::result::Verdict;
+    use crate::{
+        measure::makers::{ok_by, refused},
+        result::Verdict,
+    };
 
     fn with_limit(ms: u64) -> Finding {
         let mut trial = clean();
@@ -114,9 +162,45 @@ mod tests {
 
     #[test]
     fn what_came_back_and_did_not_stay_fails() {
+        for step in [Step::Recovery, Step::AfterUndo] {
+            let mut trial = clean();
+            trial.stable.insert(step, false);
+            assert_eq!(recovery(&trial).verdict, Verdict::Failed);
+        }
+    }
+
+    #[test]
+    fn what_was_stopped_while_it_was_waited_for_is_unproven() {
+        for step in [Step::Recovery, Step::AfterUndo] {
+            let mut trial = clean();
+            trial.stable.remove(&step);
+            assert_eq!(recovery(&trial).verdict, Verdict::Unproven);
+        }
         let mut trial = clean();
-        trial.plan.settings.stable_for = Duration::from_mins(1);
+        trial.stable.remove(&Step::AfterUndo);
+        trial.undone.clear();
+        assert_eq!(recovery(&trial).verdict, Verdict::Passed);
+    }
+
+    #[test]
+    fn what_goes_away_again_and_does_not_come_back_fails() {
+        let mut trial = clean();
+        trial.attempts.push(refused(7, 700, 701));
         assert_eq!(recovery(&trial).verdict, Verdict::Failed);
+    }
+
+    #[test]
+    fn a_restart_that_no_fault_accounts_for_fails() {
+        let mut trial = clean();
+        trial.ledger.enter_attempt(&ok_by("c", 7, 700, 705));
+        assert_eq!(recovery(&trial).verdict, Verdict::Failed);
+    }
+
+    #[test]
+    fn a_write_that_could_not_be_read_back_is_unproven() {
+        let mut trial = clean();
+        trial.read_backs.clear();
+        assert_eq!(recovery(&trial).verdict, Verdict::Unproven);
     }
 
     #[test]
@@ -131,9 +215,18 @@ mod tests {
         let mut trial = clean();
         trial.plan.scenario.faults.clear();
         assert_eq!(recovery(&trial).verdict, Verdict::Failed);
-        trial.attempts.retain(|attempt| attempt.number < 2);
+        quieten(&mut trial);
         assert_eq!(recovery(&trial).verdict, Verdict::Passed);
-        trial.ledger = crate::workload::Ledger::default();
+        // Also what failed before the first acknowledgement, and what a writer could not write.
+        let mut early = trial.clone();
+        early.attempts.insert(0, refused(9, 0, 1));
+        assert_eq!(recovery(&early).verdict, Verdict::Failed);
+        for outcome in [Outcome::Refused, Outcome::InDoubt] {
+            let mut writer = trial.clone();
+            write(&mut writer, 1, 100, outcome);
+            assert_eq!(recovery(&writer).verdict, Verdict::Failed);
+        }
+        trial.attempts.clear();
         assert_eq!(recovery(&trial).verdict, Verdict::Unproven);
     }
 }

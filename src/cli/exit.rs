@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use crate::result;
+
 /// What the program says with its exit code.
 ///
 /// Of several that apply to one run the gravest wins: [`LeftInPlace`](Exit::LeftInPlace), then [`Failed`](Exit::Failed),
@@ -11,19 +13,19 @@ use std::process::ExitCode;
 #[repr(u8)]
 pub enum Exit {
     /// All passed.
-    Passed = 0,
+    Passed = result::EXIT_PASSED,
     /// An expectation failed, or a law was broken.
-    Failed = 1,
+    Failed = result::EXIT_FAILED,
     /// The arguments or a scenario are invalid; nothing was touched.
-    Invalid = 2,
+    Invalid = result::EXIT_INVALID,
     /// Nobody can tell: the evidence is missing.
-    Unproven = 3,
+    Unproven = result::EXIT_UNPROVEN,
     /// The cluster, this machine or a file failed.
-    Environment = 4,
+    Environment = result::EXIT_ENVIRONMENT,
     /// An undo failed: something is left in place.
-    LeftInPlace = 5,
+    LeftInPlace = result::EXIT_LEFT_IN_PLACE,
     /// Interrupted, and undone.
-    Interrupted = 130,
+    Interrupted = result::EXIT_INTERRUPTED,
 }
 
 impl Exit {

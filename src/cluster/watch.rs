@@ -31,6 +31,8 @@ const WATCH_SECONDS: u32 = 25;
 pub struct View {
     /// The pods of the target, by uid.
     pub pods: BTreeMap<String, PodFacts>,
+    /// The uids of pods that were there and are gone.
+    pub gone: BTreeSet<String>,
     /// The nodes: ready, unschedulable.
     pub nodes: BTreeMap<String, (bool, bool)>,
 }
@@ -76,7 +78,11 @@ impl Watches {
                 let before = view.pods.insert(facts.uid.clone(), facts.clone());
                 (before.as_ref() != Some(&facts)).then_some(Sighting::Pod(facts))
             }
-            Change::Gone(uid) => view.pods.remove(uid).map(|facts| Sighting::PodGone { uid: facts.uid, name: facts.name }),
+            Change::Gone(uid) => {
+                let facts = view.pods.remove(uid)?;
+                view.gone.insert(facts.uid.clone());
+                Some(Sighting::PodGone { uid: facts.uid, name: facts.name })
+            }
             Change::Known(uids) => {
                 uids.extend(view.pods.keys().cloned());
                 None
@@ -110,12 +116,6 @@ impl Watches {
         // The sender lives as long as the watches do, which is as long as we do.
         let in_time = matches!(tokio::time::timeout(deadline, waiting).await, Ok(Ok(_)));
         found.filter(|_| in_time).ok_or_else(|| NotSeen { what: what.to_owned(), deadline })
-    }
-
-    /// The view as it is now.
-    #[must_use]
-    pub fn now(&self) -> View {
-        self.view.borrow().clone()
     }
 }
 

@@ -66,7 +66,7 @@ pub enum EventKind {
     /// An attempt of a probe stream ended, or was dropped.
     Attempt(Box<Attempt>),
     /// The fault with this index in the scenario was given its victim.
-    FaultResolved(usize, Victim),
+    FaultResolved(usize, Box<Victim>),
     /// The call that injects it is about to be sent.
     FaultCalled(usize),
     /// The call returned without an error; what it reported.
@@ -79,7 +79,11 @@ pub enum EventKind {
     ReadBack(ReadBack),
     /// A watch on the cluster told of a change.
     Seen(Sighting),
-    /// An entry of the undo journal was done, or could not be.
+    /// The service was waited for until every probe had succeeded for long enough, in this step: whether it came to that.
+    Stable(Step, bool),
+    /// Whether every session of the writers and probes was seen to have ended before the final read; else why nobody knows.
+    Settled(Answer<()>),
+    /// An entry of the undo journal was done, or could not be; a later try may tell otherwise.
     Undone(Undone),
     /// Something went wrong in a trial that is neither a fault of the scenario nor a law.
     TrialError(String),
@@ -206,6 +210,36 @@ pub enum Side {
     Before,
     /// After the recovery.
     After,
+}
+
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Before => "before",
+            Self::After => "after",
+        })
+    }
+}
+
+/// The writer number of the headline probe stream; the load's writers count from 1.
+pub const PROBE_WRITER: u32 = 0;
+
+/// The tables that hold rows: one with a primary key, one without.
+pub const TABLES: [&str; 2] = ["keyed", "heap"];
+
+/// Which row of a trial.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RowKey {
+    /// Who wrote it; [`PROBE_WRITER`] is the headline probe stream.
+    pub writer: u32,
+    /// Its number among those of the writer.
+    pub seq: u64,
+}
+
+impl fmt::Display for RowKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "writer {} seq {}", self.writer, self.seq)
+    }
 }
 
 /// An answer that a server or a cluster gave, or why it gave none.
@@ -481,6 +515,10 @@ pub struct Victim {
     pub what: String,
     /// By which mechanism, e.g. `kubernetes api: delete pod`.
     pub mechanism: String,
+    /// The database's pod at that moment.
+    pub pod: PodFacts,
+    /// The life of the server that answered at that moment, if one did and told.
+    pub life: Option<Incarnation>,
 }
 
 /// An acknowledged row of the headline stream that was looked up on another connection.
@@ -527,6 +565,8 @@ pub enum Sighting {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Undone {
+    /// Which entry of the journal.
+    pub entry: u64,
     /// What it does, for people.
     pub what: String,
     /// Why it could not be done; `None`: it was done, and seen to be done.

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, Preconditions};
 
 use super::{Aim, Fault, FaultError, Scene, pod_ended};
-use crate::{event::Victim, scenario::DeletePod};
+use crate::scenario::DeletePod;
 
 impl Fault for DeletePod {
     async fn aim(&self, scene: &Scene<'_>) -> Result<Aim, FaultError> {
@@ -18,7 +18,7 @@ impl Fault for DeletePod {
             None => "kubernetes api: delete pod".to_owned(),
             Some(grace) => format!("kubernetes api: delete pod, grace {grace}"),
         };
-        Ok(Aim { victim: Victim { what, mechanism }, pod, undo: Vec::new() })
+        Ok(Aim { what, mechanism, pod, undo: Vec::new() })
     }
 
     async fn inject(&self, scene: &Scene<'_>, aim: &Aim) -> Result<String, FaultError> {

@@ -23,7 +23,6 @@ use tokio::time::Instant;
 use super::{Aim, Fault, FaultError, Scene, Undo, pod_ended};
 use crate::{
     cluster::{ClusterError, chain},
-    event::Victim,
     scenario::{DrainNode, NodeChoice},
 };
 
@@ -48,7 +47,7 @@ impl Fault for DrainNode {
         let cordoned = scene.cluster.node(&node).await?.spec.and_then(|spec| spec.unschedulable) == Some(true);
         let undo = if cordoned { Vec::new() } else { vec![Undo::Uncordon { node: node.clone() }] };
         let what = format!("node `{node}` with pod `{}`", pod.name);
-        Ok(Aim { victim: Victim { what, mechanism: "kubernetes api: cordon and evict".to_owned() }, pod, undo })
+        Ok(Aim { what, mechanism: "kubernetes api: cordon and evict".to_owned(), pod, undo })
     }
 
     async fn inject(&self, scene: &Scene<'_>, aim: &Aim) -> Result<String, FaultError> {
@@ -100,7 +99,11 @@ impl DrainNode {
                         let refusal = chain(&error);
                         return Err(FaultError::EvictionBlocked { pod: pod.name.clone(), deadline: EVICTION_DEADLINE, refusal });
                     }
-                    tokio::time::sleep(EVICTION_PERIOD).await;
+                    tokio::select! {
+                        biased;
+                        () = scene.stop.cancelled() => return Err(FaultError::Interrupted),
+                        () = tokio::time::sleep(EVICTION_PERIOD) => {}
+                    }
                 }
                 Err(error) => return Err(error.into()),
             }

@@ -18,6 +18,7 @@ use super::Undo;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Line {
     entry: u64,
+    trial: u32,
     state: State,
     #[serde(flatten)]
     undo: Undo,
@@ -38,13 +39,24 @@ pub struct JournalError {
     source: io::Error,
 }
 
+/// What will have to be undone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its number in the journal.
+    pub number: u64,
+    /// The trial that broke it.
+    pub trial: u32,
+    /// How it is put right.
+    pub undo: Undo,
+}
+
 /// The journal of a run.
 #[derive(Debug)]
 pub struct Journal {
     path: PathBuf,
     file: File,
     next: u64,
-    pending: watch::Sender<Vec<(u64, Undo)>>,
+    pending: watch::Sender<Vec<Entry>>,
 }
 
 impl Journal {
@@ -58,44 +70,39 @@ impl Journal {
     }
 
     /// Writes down what will have to be undone. Only after this may it be broken.
-    pub fn begin(&mut self, undo: Undo) -> Result<(), JournalError> {
-        let entry = self.next;
+    pub fn begin(&mut self, trial: u32, undo: Undo) -> Result<(), JournalError> {
+        let entry = Entry { number: self.next, trial, undo };
         self.next += 1;
-        self.write(&Line { entry, state: State::Pending, undo: undo.clone() })?;
-        self.pending.send_modify(|pending| pending.push((entry, undo)));
+        self.write(&entry, State::Pending)?;
+        self.pending.send_modify(|pending| pending.push(entry));
         Ok(())
     }
 
-    /// The entry that is to be undone next: the last one.
+    /// The entries that are still pending, the one to be undone first in front: the last.
     #[must_use]
-    pub fn last(&self) -> Option<(u64, Undo)> {
-        self.pending.borrow().last().cloned()
-    }
-
-    /// The entries that are still pending, the one to be undone first in front.
-    #[must_use]
-    pub fn pending(&self) -> Vec<(u64, Undo)> {
+    pub fn pending(&self) -> Vec<Entry> {
         self.pending.borrow().iter().rev().cloned().collect()
     }
 
     /// Strikes an entry that was undone, and seen to be.
-    pub fn end(&mut self, entry: u64) -> Result<(), JournalError> {
-        let undo = self.pending.borrow().iter().find(|(pending, _)| *pending == entry).map(|(_, undo)| undo.clone());
-        if let Some(undo) = undo {
-            self.write(&Line { entry, state: State::Done, undo })?;
-            self.pending.send_modify(|pending| pending.retain(|(pending, _)| *pending != entry));
+    pub fn end(&mut self, number: u64) -> Result<(), JournalError> {
+        let entry = self.pending.borrow().iter().find(|entry| entry.number == number).cloned();
+        if let Some(entry) = entry {
+            self.write(&entry, State::Done)?;
+            self.pending.send_modify(|pending| pending.retain(|entry| entry.number != number));
         }
         Ok(())
     }
 
     /// What is pending, for one who must name it while the run is busy (the second Ctrl-C).
     #[must_use]
-    pub fn watch(&self) -> watch::Receiver<Vec<(u64, Undo)>> {
+    pub fn watch(&self) -> watch::Receiver<Vec<Entry>> {
         self.pending.subscribe()
     }
 
-    fn write(&mut self, line: &Line) -> Result<(), JournalError> {
-        let mut text = serde_json::to_string(line).expect("a line of the journal has a JSON form");
+    fn write(&mut self, entry: &Entry, state: State) -> Result<(), JournalError> {
+        let line = Line { entry: entry.number, trial: entry.trial, state, undo: entry.undo.clone() };
+        let mut text = serde_json::to_string(&line).expect("a line of the journal has a JSON form");
         text.push('\n');
         self.file
             .write_all(text.as_bytes())
@@ -121,20 +128,21 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal.ndjson");
         let mut journal = Journal::create(&path).unwrap();
-        journal.begin(uncordon("a")).unwrap();
-        journal.begin(uncordon("b")).unwrap();
+        journal.begin(1, uncordon("a")).unwrap();
+        journal.begin(2, uncordon("b")).unwrap();
         assert_eq!(lines(&path).len(), 2);
-        assert_eq!(journal.last(), Some((1, uncordon("b"))));
+        let [a, b] = [(0, 1, "a"), (1, 2, "b")].map(|(number, trial, node)| Entry { number, trial, undo: uncordon(node) });
+        assert_eq!(journal.pending(), [b, a.clone()]);
         journal.end(1).unwrap();
-        assert_eq!(journal.pending(), [(0, uncordon("a"))]);
-        assert_eq!(lines(&path)[2], Line { entry: 1, state: State::Done, undo: uncordon("b") });
+        assert_eq!(journal.pending(), [a]);
+        assert_eq!(lines(&path)[2], Line { entry: 1, trial: 2, state: State::Done, undo: uncordon("b") });
     }
 
     #[test]
     fn what_could_not_be_undone_stays_pending() {
         let folder = tempfile::tempdir().unwrap();
         let mut journal = Journal::create(&folder.path().join("journal.ndjson")).unwrap();
-        journal.begin(uncordon("a")).unwrap();
+        journal.begin(1, uncordon("a")).unwrap();
         assert_eq!(journal.watch().borrow().len(), 1);
         journal.end(7).unwrap();
         assert_eq!(journal.watch().borrow().len(), 1);

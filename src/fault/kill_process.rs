@@ -4,7 +4,7 @@
 //! kubelet starts the container anew in the same pod. There is nothing to undo: that it is started again is what is tested.
 
 use super::{Aim, EFFECT_DEADLINE, Fault, FaultError, Scene};
-use crate::{cluster::ClusterError, event::Victim, scenario::KillProcess};
+use crate::{cluster::ClusterError, scenario::KillProcess};
 
 impl Fault for KillProcess {
     async fn aim(&self, scene: &Scene<'_>) -> Result<Aim, FaultError> {
@@ -14,7 +14,7 @@ impl Fault for KillProcess {
         }
         let what = format!("process `{}` in pod `{}`", self.process, pod.name);
         let mechanism = format!("{}, {}", scene.platform.signal_mechanism(), self.signal.name());
-        Ok(Aim { victim: Victim { what, mechanism }, pod, undo: Vec::new() })
+        Ok(Aim { what, mechanism, pod, undo: Vec::new() })
     }
 
     async fn inject(&self, scene: &Scene<'_>, aim: &Aim) -> Result<String, FaultError> {
@@ -27,14 +27,14 @@ impl Fault for KillProcess {
     async fn confirm(&self, scene: &Scene<'_>, aim: &Aim) -> Option<String> {
         let old = &aim.pod;
         let seen = scene.watches.wait_until("the end of the container", EFFECT_DEADLINE, |view| match view.pods.get(&old.uid) {
-            None => Some(format!("pod `{}` is gone", old.name)),
+            None if view.gone.contains(&old.uid) => Some(format!("pod `{}` is gone", old.name)),
             Some(now) if now.restart_count > old.restart_count || now.container_id != old.container_id => Some(format!(
                 "container restarted, count {}, last end: {}",
                 now.restart_count,
                 now.last_end.as_deref().unwrap_or("unknown")
             )),
             Some(now) if !now.running => Some(format!("container ended: {}", now.last_end.as_deref().unwrap_or("unknown"))),
-            Some(_) => None,
+            Some(_) | None => None,
         });
         seen.await.ok()
     }

@@ -24,13 +24,15 @@ mod undo;
 
 use std::{future::Future, time::Duration};
 
+use tokio_util::sync::CancellationToken;
+
 pub use self::{
-    journal::{Journal, JournalError},
+    journal::{Entry, Journal, JournalError},
     undo::Undo,
 };
 use crate::{
     cluster::{Cluster, ClusterError, watch::Watches},
-    event::{PodFacts, Victim},
+    event::PodFacts,
     platform::Platform,
     scenario::FaultSpec,
 };
@@ -47,13 +49,18 @@ pub struct Scene<'a> {
     pub platform: &'a Platform,
     /// What is seen of it.
     pub watches: &'a Watches,
+    /// Is cancelled when the user wants the run to stop: a fault that waits gives up then. A call that was sent is always waited for, so that
+    /// what it does is done before its undo.
+    pub stop: &'a CancellationToken,
 }
 
 /// A fault with its victim resolved.
 #[derive(Clone, Debug)]
 pub struct Aim {
-    /// For the record.
-    pub victim: Victim,
+    /// What it is aimed at, for people.
+    pub what: String,
+    /// By which mechanism.
+    pub mechanism: String,
     /// The database's pod.
     pub pod: PodFacts,
     /// What will have to be undone, in the order in which it is done.
@@ -66,6 +73,9 @@ pub enum FaultError {
     /// A call to the cluster failed.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
+    /// The user wanted the run to stop while the fault was waiting.
+    #[error("interrupted")]
+    Interrupted,
     /// The pod is not on a node yet.
     #[error("pod `{pod}` is not on any node")]
     NotScheduled {
@@ -101,6 +111,7 @@ pub trait Fault {
     fn aim(&self, scene: &Scene<'_>) -> impl Future<Output = Result<Aim, FaultError>> + Send;
 
     /// Hurts the cluster and returns what the call reported. That is no evidence yet.
+    /// It is run to its end, also after Ctrl-C: see [`Scene::stop`].
     fn inject(&self, scene: &Scene<'_>, aim: &Aim) -> impl Future<Output = Result<String, FaultError>> + Send;
 
     /// Waits until the effect is seen in the cluster, and says what was seen; `None`: nothing was, within [`EFFECT_DEADLINE`]. Whether the
@@ -137,9 +148,9 @@ impl Fault for FaultSpec {
 /// Waits until the pod is gone, or at least its container has ended.
 async fn pod_ended(scene: &Scene<'_>, pod: &PodFacts) -> Option<String> {
     let seen = scene.watches.wait_until("the end of the old pod", EFFECT_DEADLINE, |view| match view.pods.get(&pod.uid) {
-        None => Some(format!("pod `{}` is gone", pod.name)),
         Some(now) if !now.running => Some(format!("the container of pod `{}` has ended", pod.name)),
-        Some(_) => None,
+        None if view.gone.contains(&pod.uid) => Some(format!("pod `{}` is gone", pod.name)),
+        Some(_) | None => None,
     });
     seen.await.ok()
 }

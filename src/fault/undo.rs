@@ -1,13 +1,18 @@
 //! What puts the cluster right again: data, so that a later process can do it from the journal alone.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{Patch, PatchParams};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tokio::time::{Instant, sleep};
 
 use crate::cluster::{Cluster, ClusterError, chain};
+
+/// How long an undo is tried.
+const UNDO_DEADLINE: Duration = Duration::from_secs(10);
+const RETRY_PERIOD: Duration = Duration::from_millis(500);
 
 /// One thing that puts the cluster right again. Doing it twice, or when there is nothing to put right, is not an error.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,11 +42,22 @@ impl Undo {
         }
     }
 
-    /// Does it, and looks whether it is done.
+    /// Does it, and looks whether it is done; tries again until [`UNDO_DEADLINE`] has passed.
     ///
     /// # Errors
-    /// In words: a call that failed, or a cluster that is not as it should be afterwards.
+    /// In words, what the last try met: a call that failed, or a cluster that is not as it should be afterwards.
     pub async fn perform(&self, cluster: &Cluster) -> Result<(), String> {
+        let end = Instant::now() + UNDO_DEADLINE;
+        loop {
+            let result = self.try_once(cluster).await;
+            if result.is_ok() || Instant::now() + RETRY_PERIOD > end {
+                return result;
+            }
+            sleep(RETRY_PERIOD).await;
+        }
+    }
+
+    async fn try_once(&self, cluster: &Cluster) -> Result<(), String> {
         match self {
             Self::Uncordon { node } => uncordon(cluster, node).await.map_err(|error| chain(&error))?,
         }

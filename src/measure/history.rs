@@ -6,12 +6,13 @@ use chrono::{DateTime, Utc};
 
 use crate::{
     event::{
-        Attempt, Event, EventKind, Incarnation, Moment, PlannedTrial, ReadBack, RunEnd, RunStarted, Side, Sighting, Snapshot, Step,
-        TableRead, TrialEnd, Undone, Victim,
+        Answer, Attempt, Event, EventKind, Incarnation, Moment, Outcome, PlannedTrial, ReadBack, RunEnd, RunStarted, Side, Sighting,
+        Snapshot, Step, Stream, TableRead, TrialEnd, Undone, Victim,
     },
     result::{Engine, Platform},
-    workload::Ledger,
 };
+
+use super::Ledger;
 
 /// The record of a run, trial by trial.
 #[derive(Clone, Debug, Default)]
@@ -65,8 +66,12 @@ pub struct TrialHistory {
     pub read_backs: Vec<ReadBack>,
     /// What the watches told, and when it arrived.
     pub sightings: Vec<(Moment, Sighting)>,
-    /// What was undone.
-    pub undone: Vec<Undone>,
+    /// What became of each entry of the undo journal, at its last try.
+    pub undone: BTreeMap<u64, Undone>,
+    /// Whether the service came to be stable, for each step in which that was waited for.
+    pub stable: BTreeMap<Step, bool>,
+    /// Whether every session of ours had ended before the final read; `None`: it was not asked.
+    pub settled: Option<Answer<()>>,
     /// What went wrong that is neither a fault of the scenario nor a law.
     pub errors: Vec<String>,
 }
@@ -102,7 +107,9 @@ impl TrialHistory {
             faults,
             read_backs: Vec::new(),
             sightings: Vec::new(),
-            undone: Vec::new(),
+            undone: BTreeMap::new(),
+            stable: BTreeMap::new(),
+            settled: None,
             errors: Vec::new(),
         }
     }
@@ -123,6 +130,20 @@ impl TrialHistory {
     #[must_use]
     pub fn old_life(&self) -> Option<Incarnation> {
         self.snapshots.get(&Side::Before)?.server_start.known().cloned().map(Incarnation)
+    }
+
+    /// Whether all its steps were taken and nothing failed that is no fault of the scenario: only then may something be called broken because
+    /// it was not seen.
+    #[must_use]
+    pub fn ran_its_course(&self) -> bool {
+        matches!(self.end, Some((TrialEnd::Completed, _))) && self.errors.is_empty()
+    }
+
+    /// The life of the server that took the last acknowledged attempt of the headline stream, if it told.
+    #[must_use]
+    pub fn last_life(&self) -> Option<&Incarnation> {
+        let runs = self.attempts.iter().filter(|attempt| attempt.stream == Stream::WriteNew).filter_map(|attempt| attempt.run.as_ref());
+        runs.filter(|run| run.outcome == Outcome::Acknowledged).max_by_key(|run| run.ended)?.incarnation.as_ref()
     }
 
     /// The attempts of the headline stream whose rows were found on another connection.
@@ -191,14 +212,20 @@ impl TrialHistory {
                 self.ledger.enter_attempt(attempt);
                 self.attempts.push(attempt.as_ref().clone());
             }
-            EventKind::FaultResolved(index, victim) => self.fault(*index, |fault| fault.victim = Some(victim.clone())),
+            EventKind::FaultResolved(index, victim) => self.fault(*index, |fault| fault.victim = Some(victim.as_ref().clone())),
             EventKind::FaultCalled(index) => self.fault(*index, |fault| fault.called = Some(event.t)),
             EventKind::FaultReturned(index, text) => self.fault(*index, |fault| fault.reported = Some(text.clone())),
             EventKind::FaultConfirmed(index, text) => self.fault(*index, |fault| fault.confirmed = Some((event.t, text.clone()))),
             EventKind::FaultFailed(index, text) => self.fault(*index, |fault| fault.failed = Some(text.clone())),
             EventKind::ReadBack(back) => self.read_backs.push(back.clone()),
             EventKind::Seen(sighting) => self.sightings.push((event.t, sighting.clone())),
-            EventKind::Undone(undone) => self.undone.push(undone.clone()),
+            EventKind::Stable(step, came) => {
+                self.stable.insert(*step, *came);
+            }
+            EventKind::Settled(answer) => self.settled = Some(answer.clone()),
+            EventKind::Undone(undone) => {
+                self.undone.insert(undone.entry, undone.clone());
+            }
             EventKind::TrialError(text) => self.errors.push(text.clone()),
             EventKind::TrialFinished(end) => self.end = Some((*end, event.t)),
             EventKind::RunStarted(_)

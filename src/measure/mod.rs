@@ -1,6 +1,7 @@
 //! What the record says in numbers: pure functions of the events.
 //!
 //! - [`History`]: the events folded, trial by trial; nothing is judged yet.
+//! - [`Ledger`]: what the client knows of each write.
 //! - [`outages`]: the gaps between acknowledged writes, with bounds.
 //! - [`recovery`]: from the fault taking effect to the first good write.
 //! - [`Streak`]: how long the headline stream has been without a failure.
@@ -8,12 +9,14 @@
 //! This room sees no clock, no cluster and no database.
 
 mod history;
+mod ledger;
 mod outage;
 mod recovery;
 mod streak;
 
 pub use self::{
     history::{FaultHistory, History, TrialHistory},
+    ledger::{Ledger, WriterLedger},
     outage::{Outage, outages},
     recovery::{Recovery, first_good, recovery},
     streak::Streak,

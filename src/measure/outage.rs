@@ -12,6 +12,8 @@
 //!
 //! Attempts overlap, so a failed one may fall into several gaps in a row; it is counted to the longest of them.
 //!
+//! A dropped attempt makes a gap an outage, but says nothing of when the service was away: only that earlier attempts were still waiting.
+//!
 //! If no acknowledgement came any more, the outage has no end: the upper bound is `None`, and the lower one runs to the last failed attempt.
 
 use std::time::Duration;
@@ -38,6 +40,8 @@ struct Point {
     started: Moment,
     ended: Moment,
     good: bool,
+    /// It never started: it says that something was wrong, and not when.
+    dropped: bool,
 }
 
 /// All outages of the headline stream, in order of time.
@@ -47,8 +51,9 @@ pub fn outages(attempts: &[Attempt]) -> Vec<Outage> {
     let (mut good, bad): (Vec<Point>, Vec<Point>) = points.partition(|point| point.good);
     good.sort_by_key(|point| (point.ended, point.started));
 
-    let mut gaps: Vec<Gap> = good.windows(2).map(|pair| Gap { last: Some(pair[0]), first: Some(pair[1]), failures: None }).collect();
-    gaps.push(Gap { last: good.last().copied(), first: None, failures: None });
+    let mut gaps: Vec<Gap> =
+        good.windows(2).map(|pair| Gap { last: Some(pair[0]), first: Some(pair[1]), broken: false, failures: None }).collect();
+    gaps.push(Gap { last: good.last().copied(), first: None, broken: false, failures: None });
     for failed in bad {
         if let Some(gap) = gaps.iter_mut().filter(|gap| gap.may_hold(failed)).max_by_key(|gap| gap.upper_bound()) {
             gap.add(failed);
@@ -62,6 +67,8 @@ pub fn outages(attempts: &[Attempt]) -> Vec<Outage> {
 struct Gap {
     last: Option<Point>,
     first: Option<Point>,
+    /// Whether an attempt in it failed or was dropped.
+    broken: bool,
     /// The end of the first failed attempt in it, and the start of the last one.
     failures: Option<(Moment, Moment)>,
 }
@@ -84,14 +91,20 @@ impl Gap {
     }
 
     fn add(&mut self, failed: Point) {
+        self.broken = true;
+        if failed.dropped {
+            return;
+        }
         let (first_end, last_start) = self.failures.unwrap_or((failed.ended, failed.started));
         self.failures = Some((first_end.min(failed.ended), last_start.max(failed.started)));
     }
 
     /// The outage, if an attempt failed in it.
     fn outage(&self) -> Option<Outage> {
-        let (first_end, last_start) = self.failures?;
-        let lo = last_start.since(first_end);
+        if !self.broken {
+            return None;
+        }
+        let lo = self.failures.map_or(Duration::ZERO, |(first_end, last_start)| last_start.since(first_end));
         let length = match (self.last, self.first) {
             (Some(last), Some(first)) => {
                 let hi = first.ended.since(last.started);
@@ -106,9 +119,9 @@ impl Gap {
 fn point(attempt: &Attempt) -> Point {
     match &attempt.run {
         Some(AttemptRun { started, ended, outcome, .. }) => {
-            Point { started: *started, ended: *ended, good: *outcome == Outcome::Acknowledged }
+            Point { started: *started, ended: *ended, good: *outcome == Outcome::Acknowledged, dropped: false }
         }
-        None => Point { started: attempt.scheduled, ended: attempt.scheduled, good: false },
+        None => Point { started: attempt.scheduled, ended: attempt.scheduled, good: false, dropped: true },
     }
 }
 
@@ -149,6 +162,12 @@ mod tests {
     #[test]
     fn a_dropped_attempt_counts_as_a_failed_one() {
         assert_eq!(found(&[ok(0, 0, 5), dropped(1, 100), ok(2, 200, 205)]), [(Some(200), 0, Some(205))]);
+    }
+
+    #[test]
+    fn dropped_attempts_do_not_raise_the_lower_bound() {
+        let history = [ok(0, 0, 5), refused(1, 100, 101), refused(2, 200, 201), dropped(3, 300), dropped(4, 400), ok(5, 500, 505)];
+        assert_eq!(found(&history), [(Some(500), 99, Some(505))]);
     }
 
     #[test]

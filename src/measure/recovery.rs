@@ -40,7 +40,8 @@ fn good_ones<'a>(attempts: &'a [Attempt], fault: &FaultHistory, old: Option<&Inc
     // What had been acknowledged when the call was sent, the old server took. An attempt that was under way then says nothing: it may have
     // hung until the new one was there.
     let before = acknowledged(attempts).filter(|(_, run)| run.ended < called).filter_map(|(_, run)| run.incarnation.as_ref());
-    let old_lives: BTreeSet<&Incarnation> = before.chain(old).collect();
+    let victim = fault.victim.as_ref().and_then(|victim| victim.life.as_ref());
+    let old_lives: BTreeSet<&Incarnation> = before.chain(old).chain(victim).collect();
     let mut good: Vec<(&Attempt, Moment)> = acknowledged(attempts)
         .filter(|(_, run)| match &run.incarnation {
             Some(life) => run.ended >= called && !old_lives.contains(life),
@@ -78,8 +79,10 @@ pub fn recovery(
     let last_failure = attempts
         .iter()
         .filter(|attempt| attempt.stream == Stream::WriteNew)
-        .filter(|attempt| attempt.run.as_ref().is_none_or(|run| run.outcome != Outcome::Acknowledged))
-        .map(|attempt| attempt.run.as_ref().map_or(attempt.scheduled, |run| run.started))
+        // A dropped attempt never started, so it does not tell that the service was away at that moment.
+        .filter_map(|attempt| attempt.run.as_ref())
+        .filter(|run| run.outcome != Outcome::Acknowledged)
+        .map(|run| run.started)
         .filter(|started| *started >= called && end.is_none_or(|end| *started < end))
         .max();
     let lo = match (last_failure, effect) {

@@ -40,12 +40,6 @@ impl Streak {
     pub fn length_since(&self, since: Moment) -> Duration {
         self.run.map_or(Duration::ZERO, |(first, last)| last.since(first.max(since)))
     }
-
-    /// When the first attempt of the streak was due.
-    #[must_use]
-    pub fn began(&self) -> Option<Moment> {
-        self.run.map(|(first, _)| first)
-    }
 }
 
 #[cfg(test)]
@@ -70,7 +64,7 @@ mod tests {
     fn a_failure_of_any_kind_ends_it() {
         for failure in [refused(1, 100, 105), unknown(1, 100, 105), dropped(1, 100)] {
             let streak = streak([ok(0, 0, 5), failure, ok(2, 200, 205), ok(3, 300, 305)]);
-            assert_eq!(streak.began(), Some(ms(200)));
+            assert_eq!(streak.run, Some((ms(200), ms(300))));
         }
     }
 
@@ -79,7 +73,7 @@ mod tests {
         let mut streak = streak([ok(0, 0, 5), ok(2, 200, 205), ok(3, 300, 305)]);
         assert_eq!(streak.length_since(ms(0)), Duration::ZERO);
         streak.push(&refused(1, 100, 900));
-        assert_eq!(streak.began(), Some(ms(200)));
+        assert_eq!(streak.run, Some((ms(200), ms(300))));
         assert_eq!(streak.length_since(ms(0)), Duration::from_millis(100));
     }
 

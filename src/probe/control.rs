@@ -1,6 +1,9 @@
 //! The control stream: an echo within this process, on the loopback interface.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -11,6 +14,8 @@ use tokio::{
 
 use super::Finding;
 use crate::event::{AttemptError, Outcome, Stage};
+
+const ACCEPT_AGAIN: Duration = Duration::from_millis(10);
 
 /// A server that sends back the one byte that it gets.
 #[derive(Debug)]
@@ -25,8 +30,11 @@ impl Echo {
         let address = listener.local_addr()?;
         let task = tokio::spawn(async move {
             loop {
-                // A connection that fails is seen by the one who made it.
-                let Ok((mut peer, _)) = listener.accept().await else { continue };
+                let Ok((mut peer, _)) = listener.accept().await else {
+                    // Out of descriptors, most likely: who wanted to connect sees it.
+                    tokio::time::sleep(ACCEPT_AGAIN).await;
+                    continue;
+                };
                 tokio::spawn(async move {
                     let mut byte = [0];
                     if peer.read_exact(&mut byte).await.is_ok() {

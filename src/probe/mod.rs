@@ -1,6 +1,6 @@
 //! The probe streams: open loop, through the service address.
 //!
-//! An attempt is due every Δ, whatever became of the one before, and has a hard deadline over all of it (connect, log in, write, close).
+//! An attempt is due every Δ, whatever became of the one before, and has a hard deadline over all of it (connect, log in, write).
 //! So an outage is seen as it was, not as a stalled client would have it: a closed loop sends nothing while it waits, and a long time-out
 //! calls an attempt good that was sent in the middle of the outage. When too many attempts are in flight, those that are due are counted
 //! as dropped, never skipped in silence.
@@ -26,8 +26,8 @@ use crate::{
     workload::{Server, Tables},
 };
 
-/// How many attempts of a stream may be in flight.
-const IN_FLIGHT: usize = 64;
+/// A stream never has more attempts in flight, whatever the scenario says: each is a connection.
+const MOST_IN_FLIGHT: usize = 1_024;
 
 /// The probe streams of a trial at work.
 #[derive(Debug)]
@@ -94,7 +94,7 @@ impl Pace {
         F: Fn(u64, tokio::time::Instant) -> A,
         A: Future<Output = Finding> + Send + 'static,
     {
-        let places = Arc::new(Semaphore::new(IN_FLIGHT));
+        let places = Arc::new(Semaphore::new(self.in_flight()));
         let mut in_flight = JoinSet::new();
         // `Burst`: after a stall of the harness every attempt that was due is made, late, and shows how late.
         let mut due = tokio::time::interval(self.every);
@@ -125,6 +125,11 @@ impl Pace {
         while in_flight.join_next().await.is_some() {}
     }
 
+    /// How many attempts may be in flight: as many as are due within the deadline of one. More means that deadlines do not hold.
+    fn in_flight(&self) -> usize {
+        usize::try_from(self.timeout.as_nanos() / self.every.as_nanos().max(1)).unwrap_or(usize::MAX).saturating_add(1).min(MOST_IN_FLIGHT)
+    }
+
     fn moment(&self, tick: tokio::time::Instant) -> Moment {
         let since = tick.into_std().saturating_duration_since(self.clock.instant(Moment(0)));
         Moment(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
@@ -144,10 +149,10 @@ mod tests {
     use crate::event::Outcome;
 
     /// Runs a stream for one second of paused time and returns what it reported, in order of number.
-    async fn one_second(every: Duration, each_takes: Duration) -> Vec<Attempt> {
+    async fn one_second(every: Duration, timeout: Duration, each_takes: Duration) -> Vec<Attempt> {
         let (attempts, mut reported) = mpsc::channel(10_000);
         let stop = CancellationToken::new();
-        let pace = Pace { clock: Clock::new(), every, timeout: Duration::from_secs(5), attempts, stop: stop.clone() };
+        let pace = Pace { clock: Clock::new(), every, timeout, attempts, stop: stop.clone() };
         let stream = tokio::spawn(pace.run(Stream::WriteNew, move |_, _| async move {
             tokio::time::sleep(each_takes).await;
             (Outcome::Acknowledged, None, None)
@@ -165,15 +170,16 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_attempt_is_due_whatever_became_of_the_one_before() {
-        let all = one_second(Duration::from_millis(100), Duration::from_millis(350)).await;
+        let all = one_second(Duration::from_millis(100), Duration::from_secs(1), Duration::from_millis(350)).await;
         assert_eq!(all.iter().map(|attempt| attempt.number).collect::<Vec<_>>(), (0..10).collect::<Vec<_>>());
         assert!(all.iter().all(|attempt| attempt.run.is_some()));
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_cannot_be_started_is_counted_as_dropped() {
-        let all = one_second(Duration::from_millis(10), Duration::from_secs(3)).await;
+        // Attempts that do not keep their deadline of 300 ms: 31 of them are in flight from then on.
+        let all = one_second(Duration::from_millis(10), Duration::from_millis(300), Duration::from_secs(3)).await;
         assert_eq!(all.len(), 100);
-        assert_eq!(all.iter().filter(|attempt| attempt.run.is_none()).count(), 100 - IN_FLIGHT);
+        assert_eq!(all.iter().filter(|attempt| attempt.run.is_none()).count(), 100 - 31);
     }
 }

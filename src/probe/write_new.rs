@@ -4,8 +4,8 @@ use tokio::time::Instant;
 
 use super::Finding;
 use crate::{
-    event::Outcome,
-    workload::{DATABASE, PROBE_WRITER, RowKey, Server, Tables},
+    event::{Outcome, PROBE_WRITER, RowKey},
+    workload::{DATABASE, Server, Tables},
 };
 
 pub(super) async fn attempt(server: &Server, tables: &Tables, number: u64, deadline: Instant) -> Finding {

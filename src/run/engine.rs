@@ -5,7 +5,10 @@ use std::{path::PathBuf, time::Duration};
 use clap::ValueEnum as _;
 use tokio_util::sync::CancellationToken;
 
-use super::{Folder, Recorder, plan, trial::Trial};
+use super::{
+    Folder, Recorder, plan,
+    trial::{self, Trial},
+};
 use crate::{
     check::judge,
     cluster::{Cluster, ClusterError, chain, connect},
@@ -132,7 +135,10 @@ impl Run<'_> {
             deployed = self.deploy(&sandbox, password.clone()) => Some(deployed),
         };
         match deployed {
-            Some(Ok((cluster, server))) => self.trials(plan, &cluster, &server).await,
+            Some(Ok((cluster, server))) => {
+                self.trials(plan, &cluster, &server).await;
+                self.undo_the_rest(&cluster).await;
+            }
             Some(Err(error)) => self.say(EventKind::RunError(chain(&error))).await,
             None => {}
         }
@@ -184,7 +190,7 @@ impl Run<'_> {
                 run: &self.options.run,
                 // Each trial has a sequence of its own, so that one more draw in a trial does not change those behind it.
                 random: fastrand::Rng::with_seed(self.options.seed.wrapping_add(u64::from(number))),
-                shutdown: &self.shutdown,
+                shutdown: self.shutdown.clone(),
                 progress: &|step: Step| audience.step(&step.to_string()),
             }
             .run()
@@ -194,6 +200,17 @@ impl Run<'_> {
             if end == TrialEnd::Interrupted || self.recorder.live().borrow().broken.is_some() {
                 return;
             }
+        }
+    }
+
+    /// What could not be undone in its trial is tried once more, and named if it still fails.
+    async fn undo_the_rest(&mut self, cluster: &Cluster) {
+        for entry in self.journal.pending() {
+            trial::undo(cluster, &self.recorder, &mut self.journal, &entry).await;
+        }
+        for entry in self.journal.pending() {
+            let text = format!("{} (it goes with the sandbox)", entry.undo.by_hand());
+            self.say(EventKind::LeftInPlace(text)).await;
         }
     }
 

@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use crate::{
-    event::{Attempt, Clock, Event, EventKind, LedgerEntry, Moment, Sighting, Stream},
+    event::{Attempt, Clock, Event, EventKind, LedgerEntry, Moment, Outcome, Sighting, Stream},
     measure::{History, Streak, first_good},
 };
 
@@ -183,11 +183,14 @@ impl Book {
                 self.publish.send_modify(|live| *live = Live { trial, broken: live.broken.take(), ..Live::default() });
             }
             (EventKind::Attempt(attempt), trial) if attempt.stream == Stream::WriteNew => {
-                let good = self.first_good(trial);
+                // Once there is one it stays; before, only an acknowledgement can be it. So no attempt is looked at over and over.
+                let acknowledged = attempt.run.as_ref().is_some_and(|run| run.outcome == Outcome::Acknowledged);
+                let wanted = acknowledged && self.publish.borrow().first_good.is_none();
+                let good = if wanted { self.first_good(trial) } else { None };
                 self.publish.send_if_modified(|live| {
                     if live.trial == trial {
                         live.streak.push(attempt);
-                        live.first_good = good;
+                        live.first_good = live.first_good.or(good);
                     }
                     live.trial == trial
                 });

@@ -8,8 +8,8 @@
 //! 6. undo, last in first out, each verified; what that breaks is measured too;
 //! 7. the streams stop, the writers' sessions end, the tables are read and compared, a second snapshot.
 //!
-//! Whatever ends the steps early (an error, Ctrl-C), 6 is done, and 7 as far as it can be: a lost row must not be hidden by what failed
-//! elsewhere.
+//! Whatever ends the steps early (an error, Ctrl-C), 6 is done, and 7 as far as it can be within [`CLOSING_DEADLINE`]: a lost row must not be
+//! hidden by what failed elsewhere.
 
 use std::{future::Future, time::Duration};
 
@@ -20,16 +20,16 @@ use super::{Feed, Recorder, settle::settle};
 use crate::{
     cluster::{Cluster, chain, watch::Watches},
     event::{
-        Answer, Attempt, EventKind, LedgerEntry, Moment, PlannedTrial, ReadBack, Side, Sighting, Snapshot, Step, TableRead, TrialEnd,
-        Undone,
+        Answer, Attempt, EventKind, Incarnation, LedgerEntry, Moment, PROBE_WRITER, PlannedTrial, ReadBack, RowKey, Side, Sighting,
+        Snapshot, Step, TABLES, TableRead, TrialEnd, Undone, Victim,
     },
-    fault::{Fault as _, Journal, Scene},
+    fault::{Entry, Fault as _, FaultError, Journal, Scene},
     platform::Platform,
     probe::Probes,
     result,
     scenario::FaultSpec,
     workload::{
-        DATABASE, PROBE_WRITER, RowKey, Server, SqlError, TABLES, Tables,
+        DATABASE, Server, SqlError, Tables,
         final_read::{self, RowFile},
         load::{self, Writers},
     },
@@ -41,6 +41,10 @@ const LOOK_DEADLINE: Duration = Duration::from_secs(10);
 const STEADY_DEADLINE: Duration = Duration::from_mins(1);
 /// How long a connection for the final read is tried for: the service has recovered by then, or was given up.
 const READ_DEADLINE: Duration = Duration::from_secs(20);
+/// How long an interrupted trial may take to read the rows all the same.
+const CLOSING_DEADLINE: Duration = Duration::from_secs(5);
+/// How long the server may take to tell when it started, before a fault is aimed at it.
+const LIFE_DEADLINE: Duration = Duration::from_secs(2);
 /// How often something is tried again.
 const RETRY_PERIOD: Duration = Duration::from_millis(100);
 
@@ -78,7 +82,7 @@ pub(super) struct Trial<'a> {
     /// Where its random choices come from.
     pub(super) random: fastrand::Rng,
     /// Is cancelled when the user wants it to stop.
-    pub(super) shutdown: &'a CancellationToken,
+    pub(super) shutdown: CancellationToken,
     /// Tells the one who waits what is done just now.
     pub(super) progress: &'a (dyn Fn(Step) + Sync),
 }
@@ -114,21 +118,30 @@ impl Trial<'_> {
         }
         let mut interrupted = matches!(stopped, Some(Stop::Interrupted));
         let undone = self.undo().await;
-        if undone && !interrupted && streams.is_some() {
-            interrupted = matches!(self.after_undo().await, Err(Stop::Interrupted));
-        }
-        let had_streams = streams.is_some();
         if let Some(streams) = streams {
+            if undone && !interrupted {
+                interrupted = matches!(self.after_undo().await, Err(Stop::Interrupted));
+            }
             streams.stop().await;
-        }
-        if had_streams && !interrupted {
-            interrupted = matches!(self.rows_after(&tables).await, Err(Stop::Interrupted));
+            if !interrupted {
+                interrupted = matches!(self.rows_after(&tables).await, Err(Stop::Interrupted));
+            }
+            if interrupted {
+                self.rows_all_the_same(&tables).await;
+            }
         }
         drop(watches);
         sightings.finish().await;
         let end = if interrupted { TrialEnd::Interrupted } else { TrialEnd::Completed };
         self.say(EventKind::TrialFinished(end)).await;
         end
+    }
+
+    /// Step 7 of a trial that was interrupted: what can be read in a moment is read.
+    async fn rows_all_the_same(&mut self, tables: &Tables) {
+        self.shutdown = CancellationToken::new();
+        // Without it the laws about rows are unproven, and say so.
+        let _ = timeout(CLOSING_DEADLINE, self.rows_after(tables)).await;
     }
 
     /// Steps 1 to 5.
@@ -141,7 +154,7 @@ impl Trial<'_> {
         if self.plan.scenario.faults.is_empty() {
             // The control trial: as long as a trial with a fault that does nothing.
             let since = self.recorder.clock().now();
-            return self.stable_since(since).await;
+            return self.stable_since(Step::Recovery, since).await;
         }
         self.step(Step::Faults).await;
         self.decorrelate().await?;
@@ -161,7 +174,7 @@ impl Trial<'_> {
         let mut old = None;
         if self.number > 1 {
             let fault = FaultSpec::DeletePod(crate::scenario::DeletePod::default());
-            let scene = Scene { cluster: self.cluster, platform: self.platform, watches };
+            let scene = Scene { cluster: self.cluster, platform: self.platform, watches, stop: &self.shutdown };
             let deleted = async {
                 let aim = fault.aim(&scene).await?;
                 fault.inject(&scene, &aim).await?;
@@ -175,7 +188,7 @@ impl Trial<'_> {
         match self.unless_interrupted(ready).await? {
             Ok(()) => Ok(()),
             Err(error) => {
-                let why = self.cluster.why_not_up().await;
+                let why = self.unless_interrupted(self.cluster.why_not_up()).await?;
                 Err(Stop::Failed(format!("{error}: {why}")))
             }
         }
@@ -188,8 +201,8 @@ impl Trial<'_> {
         let server = self.server.clone();
         let create = retry(self.platform.defaults().start_within, async |deadline| tables.create(&server, &mark, deadline).await);
         self.unless_interrupted(create).await?.map_err(|error| Stop::Failed(format!("the database does not take our tables: {error}")))?;
-        self.describe_engine().await;
-        let snapshot = self.snapshot(tables).await;
+        self.unless_interrupted(self.describe_engine()).await?;
+        let snapshot = self.unless_interrupted(self.snapshot(tables)).await?;
         if let Answer::Unavailable(why) = &snapshot.server_start {
             let text = format!("The server does not tell when it started ({why}): its lives are told apart by pod and container alone");
             self.recorder.record(None, EventKind::Warning(text)).await;
@@ -217,7 +230,11 @@ impl Trial<'_> {
             session.close(deadline).await?;
             Ok::<_, SqlError>((version, edition))
         };
-        let Ok((Answer::Known(version), edition)) = asked.await else { return };
+        let Ok((Answer::Known(version), edition)) = asked.await else {
+            let text = "The database did not tell what it is: whether this is SQL Server or a stand-in is not known";
+            self.recorder.record(None, EventKind::Warning(text.to_owned())).await;
+            return;
+        };
         let stand_in = version.contains("comeback sqld");
         if stand_in {
             let text = "The database is the stand-in `comeback sqld`, not SQL Server: this run shows what the harness does, and nothing of SQL Server";
@@ -230,14 +247,14 @@ impl Trial<'_> {
 
     async fn snapshot(&self, tables: &Tables) -> Snapshot {
         let (pod, service, volume) = self.cluster.look().await;
+        // A connection that fails is tried again: only a server that was asked and refused does not tell.
+        let server = &self.server;
+        let asked = retry(LOOK_DEADLINE, async |deadline| {
+            let mut session = server.connect("master", deadline).await?;
+            Tables::start_time(&mut session, deadline).await
+        });
+        let server_start = asked.await.unwrap_or_else(|error| Answer::Unavailable(error.to_string()));
         let deadline = Instant::now() + LOOK_DEADLINE;
-        let server_start = match self.server.connect("master", deadline).await {
-            Ok(mut session) => match Tables::start_time(&mut session, deadline).await {
-                Ok(answer) => answer,
-                Err(error) => Answer::Unavailable(error.to_string()),
-            },
-            Err(error) => Answer::Unavailable(error.to_string()),
-        };
         let volume_mark = tables.read_mark(&self.server, deadline).await;
         Snapshot { pod, service, volume, server_start, volume_mark }
     }
@@ -277,7 +294,8 @@ impl Trial<'_> {
 
     /// Step 4, for one fault. Returns whether it was injected.
     async fn inject(&mut self, watches: &Watches, index: usize, fault: &FaultSpec) -> Result<bool, Stop> {
-        let scene = Scene { cluster: self.cluster, platform: self.platform, watches };
+        let stop = self.shutdown.clone();
+        let scene = Scene { cluster: self.cluster, platform: self.platform, watches, stop: &stop };
         let aim = match self.unless_interrupted(fault.aim(&scene)).await? {
             Ok(aim) => aim,
             Err(error) => {
@@ -285,13 +303,17 @@ impl Trial<'_> {
                 return Ok(false);
             }
         };
-        self.say(EventKind::FaultResolved(index, aim.victim.clone())).await;
+        let life = self.unless_interrupted(self.life()).await?;
+        let victim = Victim { what: aim.what.clone(), mechanism: aim.mechanism.clone(), pod: aim.pod.clone(), life };
+        self.say(EventKind::FaultResolved(index, Box::new(victim))).await;
         for undo in &aim.undo {
-            self.journal.begin(undo.clone()).map_err(|error| Stop::Failed(chain(&error)))?;
+            self.journal.begin(self.number, undo.clone()).map_err(|error| Stop::Failed(chain(&error)))?;
         }
         self.say(EventKind::FaultCalled(index)).await;
-        match self.unless_interrupted(fault.inject(&scene, &aim)).await? {
+        // Not cut short: a call that was sent may be done after its undo.
+        match fault.inject(&scene, &aim).await {
             Ok(reported) => self.say(EventKind::FaultReturned(index, reported)).await,
+            Err(FaultError::Interrupted) => return Err(Stop::Interrupted),
             Err(error) => {
                 self.say(EventKind::FaultFailed(index, chain(&error))).await;
                 return Ok(false);
@@ -301,6 +323,13 @@ impl Trial<'_> {
             self.say(EventKind::FaultConfirmed(index, seen)).await;
         }
         Ok(true)
+    }
+
+    /// The life of the server that answers now, if one does and tells.
+    async fn life(&self) -> Option<Incarnation> {
+        let deadline = Instant::now() + LIFE_DEADLINE;
+        let mut session = self.server.connect("master", deadline).await.ok()?;
+        Tables::start_time(&mut session, deadline).await.ok()?.known().cloned().map(Incarnation)
     }
 
     /// Step 5.
@@ -313,9 +342,14 @@ impl Trial<'_> {
             () = shutdown.cancelled() => return Err(Stop::Interrupted),
             good = self.read_back_first_good(tables, give_up) => good?,
         };
-        if let Some(due) = good {
-            self.streak(due, self.plan.settings.stable_for, give_up.saturating_duration_since(Instant::now())).await?;
-        }
+        let stable = match good {
+            Some(due) => {
+                let left = give_up.saturating_duration_since(Instant::now());
+                self.streak(due, self.plan.settings.stable_for, left).await?
+            }
+            None => false,
+        };
+        self.say(EventKind::Stable(Step::Recovery, stable)).await;
         Ok(())
     }
 
@@ -332,7 +366,7 @@ impl Trial<'_> {
             }
             let Some((number, due)) = good else { continue };
             let started = self.recorder.clock().now();
-            let deadline = (Instant::now() + LOOK_DEADLINE).min(give_up);
+            let deadline = Instant::now() + LOOK_DEADLINE;
             let key = RowKey { writer: PROBE_WRITER, seq: number };
             let held = tables.holds(&self.server, key, deadline).await;
             let ended = self.recorder.clock().now();
@@ -352,17 +386,14 @@ impl Trial<'_> {
 
     /// Step 6. Returns whether something was undone. It is not interrupted: an undo is what an interrupt waits for.
     async fn undo(&mut self) -> bool {
-        if self.journal.pending().is_empty() {
+        let ours: Vec<Entry> = self.journal.pending().into_iter().filter(|entry| entry.trial == self.number).collect();
+        if ours.is_empty() {
             return false;
         }
         self.step(Step::Undo).await;
-        // Each entry is tried once, the last one first; what fails stays pending and is named at the end.
-        for (entry, undo) in self.journal.pending() {
-            let mut error = undo.perform(self.cluster).await.err();
-            if error.is_none() {
-                error = self.journal.end(entry).err().map(|error| chain(&error));
-            }
-            self.say(EventKind::Undone(Undone { what: undo.to_string(), error })).await;
+        // What fails stays pending: it is tried once more at the end of the run, and named if it still fails.
+        for entry in ours {
+            undo(self.cluster, self.recorder, self.journal, &entry).await;
         }
         true
     }
@@ -371,12 +402,14 @@ impl Trial<'_> {
     async fn after_undo(&mut self) -> Result<(), Stop> {
         self.step(Step::AfterUndo).await;
         let since = self.recorder.clock().now();
-        self.stable_since(since).await
+        self.stable_since(Step::AfterUndo, since).await
     }
 
-    async fn stable_since(&self, since: Moment) -> Result<(), Stop> {
+    async fn stable_since(&self, step: Step, since: Moment) -> Result<(), Stop> {
         let settings = &self.plan.settings;
-        self.streak(since, settings.stable_for, settings.give_up_after).await.map(drop)
+        let stable = self.streak(since, settings.stable_for, settings.give_up_after).await?;
+        self.say(EventKind::Stable(step, stable)).await;
+        Ok(())
     }
 
     /// Waits until the headline stream has been without a failure for `length`, counted from `since`. `false`: not within the deadline.
@@ -397,12 +430,17 @@ impl Trial<'_> {
         self.step(Step::RowsAfter).await;
         let application = load_application(self.run);
         let server = self.server.clone();
-        if let Err(why) = self.unless_interrupted(settle(&server, &application)).await? {
-            let text = format!("Whether the writes in doubt were applied is not settled: {why}");
-            self.recorder.record(None, EventKind::Warning(text)).await;
-        }
+        let settled = match self.unless_interrupted(settle(&server, &application)).await? {
+            Ok(()) => Answer::Known(()),
+            Err(why) => {
+                let text = format!("Whether the writes in doubt were applied is not settled: {why}");
+                self.recorder.record(None, EventKind::Warning(text)).await;
+                Answer::Unavailable(why)
+            }
+        };
+        self.say(EventKind::Settled(settled)).await;
         let read = self.read(tables, Side::After).await;
-        let snapshot = self.snapshot(tables).await;
+        let snapshot = self.unless_interrupted(self.snapshot(tables)).await?;
         self.say(EventKind::Snapshot(Side::After, Box::new(snapshot))).await;
         read
     }
@@ -416,7 +454,7 @@ impl Trial<'_> {
             Side::After => &mut *self.rows_after,
         };
         let server = &self.server;
-        let shutdown = self.shutdown;
+        let shutdown = self.shutdown.clone();
         let reading = async {
             // Only the connection is tried again: a read that broke off has left rows in the file.
             let mut session = retry(READ_DEADLINE, async |deadline| server.connect(DATABASE, deadline).await).await?;
@@ -464,6 +502,16 @@ impl Trial<'_> {
             done = work => Ok(done),
         }
     }
+}
+
+/// Undoes an entry of the journal, and records what became of it as part of the trial that broke it.
+pub(super) async fn undo(cluster: &Cluster, recorder: &Recorder, journal: &mut Journal, entry: &Entry) {
+    let mut error = entry.undo.perform(cluster).await.err();
+    if error.is_none() {
+        error = journal.end(entry.number).err().map(|error| chain(&error));
+    }
+    let undone = Undone { entry: entry.number, what: entry.undo.to_string(), error };
+    recorder.record(Some(entry.trial), EventKind::Undone(undone)).await;
 }
 
 /// What the server sees as `program_name` of the writers and probes: the final read waits for their sessions to end, not for its own.

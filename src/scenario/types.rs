@@ -174,7 +174,7 @@ pub struct Probe {
     /// An attempt starts this often, whatever happened to the one before.
     #[schemars(schema_with = "some_time")]
     pub every: HumanDuration,
-    /// An attempt (connect, log in, write, close) that takes longer has failed.
+    /// An attempt (connect, log in, write) that takes longer has failed.
     #[schemars(schema_with = "some_time")]
     pub timeout: HumanDuration,
 }

@@ -9,8 +9,11 @@ use std::{
     time::Duration,
 };
 
-use super::{Ledger, Row, RowKey, Session, SqlError, TABLES, Tables, TrialKey};
-use crate::event::{Outcome, TableRead};
+use super::{Row, Session, SqlError, Tables, TrialKey, rows::hexadecimal};
+use crate::{
+    event::{Outcome, PROBE_WRITER, RowKey, TABLES, TableRead},
+    measure::Ledger,
+};
 use sha2::{Digest as _, Sha256};
 
 /// The longest silence between two rows of a final read.
@@ -94,7 +97,7 @@ impl<'a> Comparison<'a> {
     /// must be theirs. Rows in doubt are left out: an orphan may commit late. So is the probe stream: its attempts overlap.
     fn compare_order(&mut self, key: RowKey, row: &ReadRow) {
         let Some(id) = row.id else { return };
-        if key.writer == super::PROBE_WRITER || self.ledger.outcome(key) != Some(Outcome::Acknowledged) {
+        if key.writer == PROBE_WRITER || self.ledger.outcome(key) != Some(Outcome::Acknowledged) {
             return;
         }
         match self.last {
@@ -180,10 +183,6 @@ pub async fn read_tables(
         reads.push(read);
     }
     Ok(reads)
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |text, byte| text + &format!("{byte:02x}"))
 }
 
 fn read_row(row: &tiberius::Row) -> Result<ReadRow, tiberius::error::Error> {

@@ -12,9 +12,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{RowKey, Server, Session, SqlError, Tables, tables::DATABASE};
+use super::{Server, Session, SqlError, Tables, tables::DATABASE};
 use crate::{
-    event::{Incarnation, LedgerEntry, Outcome},
+    event::{Incarnation, LedgerEntry, Outcome, RowKey},
     scenario::Load,
 };
 

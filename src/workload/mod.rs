@@ -1,25 +1,19 @@
 //! The rows: what is written, what the client knows of each write, and what is there in the end.
 //!
 //! - [`rows`](Row): a row is a function of trial, writer and sequence number, so nothing needs to be remembered but ranges of numbers.
-//! - [`Ledger`]: what the client knows of each write; pure, folded from events.
 //! - [`Server`], [`Session`]: the SQL client. Every call has a deadline, and every error says whether the write may have been applied.
 //! - [`Tables`]: the two tables of a trial, one with a primary key and one without, and the mark that tells the volume.
 //! - [`load`]: the writers, and the rows that are there before the first fault.
 //! - [`final_read`]: the tables read from end to end, compared on the fly.
 
 pub mod final_read;
-mod ledger;
 pub mod load;
 mod rows;
 mod sql;
 mod tables;
 
 pub use self::{
-    ledger::{Ledger, WriterLedger},
-    rows::{Row, RowKey, TrialKey},
+    rows::{Row, TrialKey},
     sql::{Password, Server, Session, SqlError, SqlErrorKind},
-    tables::{DATABASE, TABLES, Tables},
+    tables::{DATABASE, Tables},
 };
-
-/// The writer number of the headline probe stream; the load's writers count from 1.
-pub const PROBE_WRITER: u32 = 0;

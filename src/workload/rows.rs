@@ -2,33 +2,20 @@
 //!
 //! So the client remembers ranges of numbers and not rows, and any row that is read can be recomputed and compared.
 
-use std::fmt;
+use sha2::{Digest as _, Sha256};
+
+use crate::event::RowKey;
 
 /// Which trial of which run; the same numbers in another trial make other rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrialKey(pub String);
-
-/// Which row of a trial.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct RowKey {
-    /// Who wrote it; 0 is the headline probe stream.
-    pub writer: u32,
-    /// Its number among those of the writer.
-    pub seq: u64,
-}
-
-impl fmt::Display for RowKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "writer {} seq {}", self.writer, self.seq)
-    }
-}
 
 /// The columns of a row that the client determines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
     /// Which row.
     pub key: RowKey,
-    /// Thirty-two characters that nobody could guess without knowing trial, writer and sequence number.
+    /// Half a SHA-256 over trial, writer and sequence number, in hexadecimal.
     pub payload: String,
     /// CRC-32C over all of the above.
     pub checksum: i64,
@@ -38,11 +25,8 @@ impl Row {
     /// The row that stands for this key in this trial.
     #[must_use]
     pub fn of(trial: &TrialKey, key: RowKey) -> Self {
-        let seed = format!("{}/{}/{}", trial.0, key.writer, key.seq);
-        // Four checksums with different beginnings make 128 bits that depend on every character; this is identity, not secrecy.
-        let payload = (0u32..4).fold(String::with_capacity(32), |text, part| {
-            text + &format!("{:08x}", crc32c::crc32c_append(part.wrapping_mul(0x9e37_79b9), seed.as_bytes()))
-        });
+        let hash = Sha256::digest(format!("{}/{}/{}", trial.0, key.writer, key.seq));
+        let payload = hexadecimal(&hash[..16]);
         let checksum = Self::checksum(trial, key, &payload);
         Self { key, payload, checksum }
     }
@@ -52,6 +36,11 @@ impl Row {
     pub fn checksum(trial: &TrialKey, key: RowKey, payload: &str) -> i64 {
         i64::from(crc32c::crc32c(format!("{}|{}|{}|{payload}", trial.0, key.writer, key.seq).as_bytes()))
     }
+}
+
+/// Bytes as text.
+pub(super) fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |text, byte| text + &format!("{byte:02x}"))
 }
 
 #[cfg(test)]

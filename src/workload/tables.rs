@@ -6,15 +6,12 @@
 
 use tokio::time::Instant;
 
-use crate::event::{Answer, Incarnation, Side};
+use crate::event::{Answer, Incarnation, RowKey};
 
-use super::{Row, RowKey, Server, Session, SqlError, TrialKey};
+use super::{Row, Server, Session, SqlError, TrialKey};
 
 /// The database that all tables are in.
 pub const DATABASE: &str = "comeback";
-
-/// The tables that hold rows, as they are called in the reports.
-pub const TABLES: [&str; 2] = ["keyed", "heap"];
 
 /// `sqlserver_start_time` as text, milliseconds included; it names the life of the server that took a row.
 const START_TIME: &str = "SELECT CONVERT(varchar(33), sqlserver_start_time, 126) FROM sys.dm_os_sys_info";
@@ -173,13 +170,4 @@ async fn exists(server: &Server, deadline: Instant) -> Result<bool, SqlError> {
     let rows = master.query("SELECT name FROM sys.databases WHERE name = @P1", &[&DATABASE], deadline).await?;
     master.close(deadline).await?;
     Ok(!rows.is_empty())
-}
-
-impl std::fmt::Display for Side {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Before => "before",
-            Self::After => "after",
-        })
-    }
 }

@@ -91,18 +91,27 @@ impl Running {
 
     /// Waits until the record holds an event of this kind.
     pub(crate) fn wait_for(&mut self, event: &str) {
+        self.wait_for_line(event, |line| kind(line).as_deref() == Some(event));
+    }
+
+    /// Waits until the record holds this text.
+    pub(crate) fn wait_for_text(&mut self, text: &str) {
+        self.wait_for_line(text, |line| line.contains(text));
+    }
+
+    fn wait_for_line(&mut self, what: &str, wanted: impl Fn(&str) -> bool) {
         let record = self.folder().join("run.ndjson");
         let found = until_some(|| {
-            if let Some(status) = self.child.try_wait().expect("ask after the run") {
-                return Some(Err(status));
-            }
             let text = fs::read_to_string(&record).ok()?;
-            text.lines().any(|line| kind(line).as_deref() == Some(event)).then_some(Ok(()))
+            if text.lines().any(&wanted) {
+                return Some(Ok(()));
+            }
+            self.child.try_wait().expect("ask after the run").map(Err)
         });
         match found {
             Some(Ok(())) => {}
-            Some(Err(status)) => panic!("the run ended ({status}) before the event `{event}`\n{}", self.tell()),
-            None => panic!("the run came to no event `{event}`"),
+            Some(Err(status)) => panic!("the run ended ({status}) before `{what}`\n{}", self.tell()),
+            None => panic!("the run came to no `{what}`"),
         }
     }
 

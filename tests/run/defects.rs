@@ -33,6 +33,9 @@ fn an_undo_that_fails_is_told_with_its_own_exit_code() {
     let trial = ran.trial(0);
     assert_eq!(trial["undo"][0]["done"], false, "{}", ran.tell());
     assert!(trial["undo"][0]["error"].is_string());
+    let left = ran.result()["left_in_place"].to_string();
+    assert!(left.contains("kubectl uncordon worker-"), "{left}");
+    assert!(ran.stdout.contains("kubectl uncordon worker-"), "{}", ran.tell());
 }
 
 #[test]

@@ -105,20 +105,38 @@ fn a_signal_undoes_and_reports_what_is_known() {
 }
 
 #[test]
-fn a_second_signal_leaves_at_once_and_names_what_is_left() {
+fn a_second_ctrl_c_leaves_at_once_and_names_what_is_left() {
     let cli = Cli::new();
-    // The undo goes on being refused: the run is in it, or has just named it, when the second signal comes.
     drain(&cli);
-    let mut run = cli.start(&["drain.yaml"]);
+    // The undo is refused again and again, so the run is in it when the further signals come.
+    let mut run = cli.start(&["drain.yaml", "--defect", "undo-fails"]);
     run.wait_for("fault_returned");
-    run.signal(Signal::SIGSTOP);
-    // Both are there when it goes on.
-    run.signal(Signal::SIGINT);
     run.signal(Signal::SIGTERM);
-    run.signal(Signal::SIGCONT);
+    run.wait_for_text(r#""step":"undo""#);
+    // Any but Ctrl-C is not heard any more: the undo goes on.
+    run.signal(Signal::SIGTERM);
+    run.signal(Signal::SIGHUP);
+    run.signal(Signal::SIGINT);
     let ran = run.wait().ended_with(130);
     assert!(ran.stderr.contains("interrupted"), "{}", ran.tell());
-    assert!(ran.stderr.contains("left in place") || ran.stderr.contains("left at once"), "{}", ran.tell());
+    assert!(ran.stderr.contains("left in place: node `worker-") && ran.stderr.contains("kubectl uncordon worker-"), "{}", ran.tell());
+    // The reports are those of a run that has no end.
+    assert_eq!(ran.result()["state"], "unfinished");
+}
+
+#[test]
+fn an_interrupt_while_it_recovers_is_not_taken_for_a_failure() {
+    let cli = Cli::new();
+    cli.write("long.yaml", &scenario("long", "deletePod: {}", "stableFor: 30s\ngiveUpAfter: 2m"));
+    let mut run = cli.start(&["long.yaml"]);
+    run.wait_for("read_back");
+    run.signal(Signal::SIGINT);
+    let ran = run.wait().ended_with(130);
+    let trial = ran.trial(0);
+    assert_eq!(trial["verdict"], "interrupted", "{}", ran.tell());
+    // What could be known in a moment is known.
+    assert_eq!(crate::cli::law(&trial, "no_lost_row"), "passed", "{}", ran.tell());
+    assert_eq!(crate::cli::law(&trial, "recovery"), "unproven", "{}", ran.tell());
 }
 
 #[test]

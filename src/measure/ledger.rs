@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::event::{Attempt, Incarnation, LedgerEntry, Outcome, SeqSet, Stream};
-
-use super::{PROBE_WRITER, RowKey};
+use crate::event::{Attempt, Incarnation, LedgerEntry, Outcome, PROBE_WRITER, RowKey, SeqSet, Stream};
 
 /// What the client knows of each write of a trial, folded from its events.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
