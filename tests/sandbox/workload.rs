@@ -11,7 +11,7 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, ResourceExt,
-    api::{DeleteParams, EvictParams, ListParams, Patch, PatchParams},
+    api::{DeleteParams, EvictParams, ListParams, Patch, PatchParams, WatchEvent, WatchParams},
     runtime::conditions,
 };
 use serde_json::json;
@@ -97,6 +97,28 @@ async fn a_killed_engine_takes_its_container_with_it_and_the_container_is_starte
     let last = container(&after).last_state.as_ref().unwrap().terminated.as_ref().unwrap();
     assert_eq!((last.exit_code, last.reason.as_deref()), (1, Some("Error")));
     assert_eq!(last.container_id, container(&before).container_id);
+}
+
+#[tokio::test]
+async fn a_first_restart_shows_its_end() {
+    let (_sandbox, client) = sandbox(20).await;
+    let pods = Api::<Pod>::default_namespaced(client.clone());
+    run_pod(&client, "p", json!(["sandbox-pause"]), 0).await;
+    let ready = wait_for_pod(&pods, "the pod to be ready", is_ready).await;
+    signal(&client, "p", "c", "comeback", "SIGKILL").await.unwrap();
+    let mut changes = pods.watch(&WatchParams::default(), &ready.resource_version().unwrap()).await.unwrap().boxed();
+    let mut ended = false;
+    soon("the restart", async {
+        loop {
+            let WatchEvent::Modified(pod) = changes.next().await.unwrap().unwrap() else { panic!("the pod only changes") };
+            ended |= container(&pod).state.as_ref().unwrap().terminated.is_some() && !is_ready(&pod);
+            if container(&pod).restart_count == 1 {
+                return;
+            }
+        }
+    })
+    .await;
+    assert!(ended, "it went from one life to the next without an end");
 }
 
 #[tokio::test]

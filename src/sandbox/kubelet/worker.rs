@@ -269,6 +269,10 @@ impl Worker {
                 Life::Running(_) => (false, None),
             };
             if is_due {
+                if ended.is_some() {
+                    // Whoever watches sees the end before the new life, however soon that begins.
+                    self.publish();
+                }
                 self.start(n, ended.unwrap_or(now)).await;
             } else if let (Life::Ended { state, ended, due: Some(due) }, restarts) = (&self.containers[n].life, self.containers[n].restarts)
             {
