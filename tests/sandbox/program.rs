@@ -7,20 +7,25 @@ use std::{
 };
 
 use comeback::sandbox::{Options, Sandbox};
+use k8s_openapi::api::core::v1::Pod;
 use kube::{
-    Client,
+    Api, Client,
+    api::LogParams,
     config::{KubeConfigOptions, Kubeconfig},
 };
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use serde_json::json;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
 };
 
-use crate::support::{DEAD_WITHIN, PROGRAM, deploy, is_alive, pids, processes, ready_pod, server, soon, until};
+use crate::support::{
+    DEAD_WITHIN, PROGRAM, SOON, create, deploy, is_alive, is_ready, pids, processes, ready_pod, server, soon, until, wait_for_pod,
+};
 
 /// Starts the program with a temporary directory of its own, and reads the path of the kubeconfig that it prints.
 async fn program(temporary: &Path) -> (Child, PathBuf) {
@@ -72,6 +77,28 @@ async fn a_killed_program_leaves_no_process_and_its_directory_is_removed_by_the_
     send(&next, Signal::SIGTERM);
     assert!(soon("the program to stop", next.wait()).await.unwrap().success());
     assert_eq!(directories(temporary.path()), 0);
+}
+
+#[tokio::test]
+async fn a_container_of_any_subcommand_dies_with_the_program() {
+    let temporary = tempfile::tempdir().unwrap();
+    let (mut child, kubeconfig) = program(temporary.path()).await;
+    let client = client_of(&kubeconfig).await;
+    let pods = Api::<Pod>::default_namespaced(client.clone());
+    let spec = json!({ "containers": [{
+        "name": "c", "image": "comeback", "args": ["sandbox", "--speed", "77"], "env": [{ "name": "TMPDIR", "value": temporary.path() }],
+    }] });
+    create(&pods, json!({ "metadata": { "name": "p" }, "spec": spec })).await;
+    wait_for_pod(&pods, "the pod to be ready", is_ready).await;
+    until("the inner sandbox is up", SOON, async || {
+        pods.logs("p", &LogParams::default()).await.is_ok_and(|log| log.contains("The sandbox is up"))
+    })
+    .await;
+    let started = pids(&processes(&client, "p", "c").await.unwrap());
+    assert!(!started.is_empty() && started.iter().all(|pid| is_alive(*pid)));
+    send(&child, Signal::SIGKILL);
+    soon("the program to be reaped", child.wait()).await.unwrap();
+    until("no process is left", DEAD_WITHIN, async || !started.iter().any(|pid| is_alive(*pid))).await;
 }
 
 #[tokio::test]
