@@ -150,6 +150,7 @@ async fn a_drained_pod_comes_back_elsewhere_and_its_volume_follows() {
     let file = sandbox.dir().join("volumes").join(&volume).join("written");
     std::fs::write(&file, "before").unwrap();
 
+    let version = attachments.list(&ListParams::default()).await.unwrap().metadata.resource_version.unwrap();
     let nodes = Api::<Node>::all(client.clone());
     nodes.cordon(&from).await.unwrap();
     let pods = Api::<Pod>::default_namespaced(client.clone());
@@ -157,6 +158,12 @@ async fn a_drained_pod_comes_back_elsewhere_and_its_volume_follows() {
     let after = ready_pod(&client, &before.uid().unwrap()).await;
     assert_ne!(node_of(&after), from);
     assert_eq!(attached().await, [(volume, node_of(&after))]);
+    // A kubelet that mounts at that very moment has to see that it is too late: it is told before the attachment goes.
+    let mut changes = attachments.watch(&WatchParams::default(), &version).await.unwrap().boxed();
+    let first = soon("a change", changes.next()).await.unwrap().unwrap();
+    assert!(matches!(&first, WatchEvent::Modified(one) if !one.status.as_ref().unwrap().attached), "{first:?}");
+    let second = soon("a change", changes.next()).await.unwrap().unwrap();
+    assert!(matches!(second, WatchEvent::Deleted(_)), "{second:?}");
     assert_eq!(std::fs::read_to_string(file).unwrap(), "before");
     assert!(pods.get_opt(&before.name_any()).await.unwrap().is_none(), "one node at a time");
     nodes.uncordon(&from).await.unwrap();

@@ -244,7 +244,8 @@ impl Worker {
                 self.in_use.push(volume);
             }
         }
-        // Asked again now that they are in use: what was attached before may have been detached in between, and cannot be any more.
+        // Asked again now that they are in use: what was attached before may have been detached in between. From here on whoever wants to detach it
+        // sees that it is in use, after they have said that it is not attached and before they act on it.
         let wanted: BTreeMap<_, _> = volumes::attached(&cluster, &node, &pod).inspect_err(|_| self.let_go_of_volumes())?;
         let home = cluster.dir.join("pods").join(pod.uid());
         std::fs::create_dir_all(&home).map_err(|error| format!("could not make `{}`: {error}", home.display()))?;
