@@ -42,7 +42,7 @@ use super::{
 const RELIST: Duration = Duration::from_secs(1);
 /// How often a kubelet tries again what could not be done: mounting, an address, a container's configuration.
 const TRY_AGAIN: Duration = Duration::from_secs(10);
-/// After SIGKILL a process is gone within this, or it is stuck in the kernel and we leave it.
+/// After SIGKILL a process is gone within this, or it is stuck in the kernel: then that is told, and a sandbox that stops leaves it.
 const DIES_WITHIN: Duration = Duration::from_secs(5);
 /// How many reports of probes may wait.
 const REPORTS: usize = 64;
@@ -92,6 +92,8 @@ struct Run {
     ready: bool,
     /// When SIGKILL follows the SIGTERM that was sent.
     kill_at: Option<Instant>,
+    /// Whether it was told that a killed process does not die.
+    told_stuck: bool,
     probes: JoinHandle<()>,
 }
 
@@ -360,7 +362,7 @@ impl Worker {
         }
         let has_probe = |probe: &str| container.spec.has(probe);
         let started = !has_probe("/startupProbe");
-        let run = Run { process, since: object::now(), started, ready: started && !has_probe("/readinessProbe"), kill_at: None, probes };
+        let run = Run { process, since: object::now(), started, ready: started && !has_probe("/readinessProbe"), kill_at: None, told_stuck: false, probes };
         container.restarts = life;
         container.has_lived = true;
         container.id = id;
@@ -418,7 +420,19 @@ impl Worker {
             let Life::Running(run) = &self.containers[n].life else { continue };
             if let Some(exit) = run.process.exit() {
                 self.end(n, &exit);
+            } else if run.process.stuck_for().is_some_and(|time| time > DIES_WITHIN) {
+                self.tell_stuck(n);
             }
+        }
+    }
+
+    /// Tells once that a container's processes were killed and are still there.
+    fn tell_stuck(&mut self, n: usize) {
+        let Life::Running(run) = &mut self.containers[n].life else { return };
+        if !std::mem::replace(&mut run.told_stuck, true) {
+            let name = self.containers[n].spec.text("/name");
+            let message = format!("error killing pod: the processes of container {name} were killed {DIES_WITHIN:?} ago and are still there");
+            self.tell_of(n, Tone::Warning, "FailedKillPod", &message);
         }
     }
 
@@ -557,9 +571,23 @@ impl Worker {
         for n in 0..self.containers.len() {
             let Life::Running(run) = &self.containers[n].life else { continue };
             let process = run.process.clone();
-            if let Ok(exit) = timeout(DIES_WITHIN, process.ended()).await {
+            if let Some(exit) = self.end_of_killed(n, &process).await {
                 self.end(n, &exit);
             }
+        }
+    }
+
+    /// Waits for a killed container however long it takes, since until then it may write. Only a sandbox that stops gives up on it.
+    async fn end_of_killed(&mut self, n: usize, process: &Process) -> Option<Exit> {
+        if let Ok(exit) = timeout(DIES_WITHIN, process.ended()).await {
+            return Some(exit);
+        }
+        self.tell_stuck(n);
+        let stopping = self.cluster().stopping.clone();
+        tokio::select! {
+            biased;
+            exit = process.ended() => Some(exit),
+            () = stopping.cancelled() => None,
         }
     }
 

@@ -4,7 +4,8 @@
 //! - *Every process is started by one thread*, the [`Spawner`]'s, which lives as long as the sandbox. The kernel's parent-death signal, by which our
 //!   processes notice that they are alone, fires when the thread that started them ends.
 //! - *A container ends as a whole.* When its first process ends, the rest of its group is killed and waited for before anybody is told, as the kernel
-//!   does when the first process of a PID namespace ends.
+//!   does when the first process of a PID namespace ends. A process that is stuck in the kernel, such as in the `fsync` of a slow disk, is waited for
+//!   however long that takes: it may still write.
 //! - *No signal goes to a stranger.* A process is only reaped under the lock that a signal is sent under, so its id cannot have been given to another;
 //!   for the other processes of a container the time at which they were started is compared first.
 
@@ -14,7 +15,7 @@ use std::{
     io,
     os::unix::process::CommandExt,
     process::Command,
-    sync::{Arc, Mutex, mpsc},
+    sync::{Arc, Mutex, OnceLock, mpsc},
     thread,
     time::{Duration, Instant},
 };
@@ -32,11 +33,10 @@ use tokio::sync::{oneshot, watch};
 
 pub(crate) use self::tree::Running;
 
-/// How long the rest of a container may take to die of SIGKILL. Only a process stuck in the kernel takes longer, and then the container's end is told
-/// all the same.
-const REST_DIES_WITHIN: Duration = Duration::from_secs(2);
-/// How often the rest of a container is looked at while it dies.
+/// How soon the rest of a container is looked at again while it dies; each time twice as long.
 const REST_LOOK: Duration = Duration::from_millis(1);
+/// The longest time between two looks, for a rest that is stuck in the kernel.
+const LONGEST_REST_LOOK: Duration = Duration::from_millis(100);
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,13 +95,15 @@ pub(crate) struct Process {
     pid: Pid,
     /// Whether the process has been reaped, and its id may belong to another.
     reaped: Mutex<bool>,
+    /// When the first process was seen to have ended; the rest may still be there.
+    first_ended: OnceLock<Instant>,
     exit: watch::Sender<Option<Exit>>,
 }
 
 impl Process {
     fn watch(child: &std::process::Child) -> io::Result<Arc<Self>> {
         let pid = Pid::from_raw(i32::try_from(child.id()).expect("process ids fit"));
-        let process = Arc::new(Self { pid, reaped: Mutex::new(false), exit: watch::Sender::new(None) });
+        let process = Arc::new(Self { pid, reaped: Mutex::new(false), first_ended: OnceLock::new(), exit: watch::Sender::new(None) });
         let watched = process.clone();
         let started = thread::Builder::new().name("sandbox-reaper".into()).spawn(move || watched.wait_and_reap());
         if let Err(error) = started {
@@ -126,14 +128,12 @@ impl Process {
             Ok(WaitStatus::Signaled(_, signal, _)) => (128 + signal as i32, Some(signal as i32)),
             Ok(_) | Err(_) => (255, None),
         };
-        let deadline = instant + REST_DIES_WITHIN;
-        loop {
-            let rest: Vec<_> = tree::all().into_iter().filter(|one| one.group == self.pid.as_raw() && one.is_live()).collect();
-            if rest.is_empty() || Instant::now() > deadline {
-                break;
-            }
+        self.first_ended.set(instant).ok();
+        let mut pause = REST_LOOK;
+        while tree::all().iter().any(|one| one.group == self.pid.as_raw() && one.is_live()) {
             killpg(self.pid, Signal::SIGKILL).ok();
-            thread::sleep(REST_LOOK);
+            thread::sleep(pause);
+            pause = (pause * 2).min(LONGEST_REST_LOOK);
         }
         {
             let mut reaped = self.reaped.lock().expect("no holder of this lock panics");
@@ -146,6 +146,12 @@ impl Process {
     /// How it ended, if it has.
     pub(crate) fn exit(&self) -> Option<Exit> {
         *self.exit.borrow()
+    }
+
+    /// How long the first process has been dead while others of the container, although killed, still live.
+    pub(crate) fn stuck_for(&self) -> Option<Duration> {
+        let since = self.first_ended.get().filter(|_| self.exit().is_none())?;
+        Some(since.elapsed())
     }
 
     /// Returns when it has ended.
