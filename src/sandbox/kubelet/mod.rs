@@ -24,7 +24,7 @@ use super::{
     api::architecture,
     kinds::Kind,
     object::{self, Look},
-    store::{Key, Part},
+    store::{Deletion, Key, Part},
 };
 
 /// The taint that keeps everything off the control plane.
@@ -94,8 +94,14 @@ pub(super) async fn run(cluster: Arc<Cluster>, node: String) {
     let mut known = BTreeSet::new();
     loop {
         for pod in cluster.store.list(Kind::Pod, None) {
-            let is_ours = pod.text("/spec/nodeName") == kubelet.node && !object::pod::is_finished(&pod);
-            if is_ours && known.insert(pod.uid().to_owned()) {
+            if pod.text("/spec/nodeName") != kubelet.node {
+                continue;
+            }
+            if object::pod::is_finished(&pod) {
+                remove_finished(&cluster, &pod, &known);
+                continue;
+            }
+            if known.insert(pod.uid().to_owned()) {
                 let (kubelet, uid) = (kubelet.clone(), pod.uid().to_owned());
                 workers.spawn(async move {
                     worker::run(kubelet, pod).await;
@@ -115,6 +121,15 @@ pub(super) async fn run(cluster: Arc<Cluster>, node: String) {
         }
     }
     while workers.join_next().await.is_some() {}
+}
+
+/// Removes a pod that has ended but was given time to go by its deletion, unless its worker is still there to do so.
+fn remove_finished(cluster: &Cluster, pod: &Value, known: &BTreeSet<String>) {
+    if pod.int("/metadata/deletionGracePeriodSeconds").is_some_and(|grace| grace > 0) && !known.contains(pod.uid()) {
+        let how = Deletion { grace: Some(0), uid: Some(pod.uid().to_owned()), ..Deletion::default() };
+        // Somebody else may have removed it already.
+        cluster.store.delete(&Key::of(Kind::Pod, pod), &how).ok();
+    }
 }
 
 impl Kubelet {

@@ -186,6 +186,10 @@ impl Worker {
             self.start_what_is_due().await;
             self.publish();
             if self.is_over() {
+                // Whoever deleted it before that was told gave it time, and waits for us. From now on a deletion is immediate.
+                if matches!(self.fate(), Fate::Leaves) {
+                    self.finish();
+                }
                 return;
             }
             let due = self.next_due();
