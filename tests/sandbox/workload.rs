@@ -281,6 +281,20 @@ async fn a_deleted_pod_has_its_grace_period_and_a_forced_one_has_none() {
 }
 
 #[tokio::test]
+async fn what_a_finished_pod_said_goes_with_its_object() {
+    let (sandbox, client) = sandbox(20).await;
+    let pods = Api::<Pod>::default_namespaced(client.clone());
+    let args = json!(["sandbox-pause", "--exit", "0"]);
+    let spec = json!({ "restartPolicy": "Never", "containers": [{ "name": "c", "image": "comeback", "args": args }] });
+    let made = crate::support::create(&pods, json!({ "metadata": { "name": "p" }, "spec": spec })).await;
+    wait_for_pod(&pods, "the pod to have ended", |pod| pod.status.as_ref().unwrap().phase.as_deref() == Some("Succeeded")).await;
+    let directory = sandbox.dir().join("pods").join(made.uid().unwrap());
+    assert!(directory.is_dir());
+    pods.delete("p", &DeleteParams::default()).await.unwrap();
+    until("its directory is removed", SOON, async || !directory.exists()).await;
+}
+
+#[tokio::test]
 async fn a_failing_liveness_probe_restarts_the_container() {
     let (_sandbox, client) = sandbox(20).await;
     let pods = Api::<Pod>::default_namespaced(client.clone());

@@ -41,7 +41,12 @@ pub(super) struct Kubelet {
 
 /// Where what a container says is kept: one file for each of its lives.
 pub(super) fn log_file(dir: &Path, uid: &str, container: &str, life: i64) -> PathBuf {
-    dir.join("pods").join(uid).join(container).join(format!("{life}.log"))
+    pod_directory(dir, uid).join(container).join(format!("{life}.log"))
+}
+
+/// Where all that is of one pod is kept, except for its persistent volumes.
+fn pod_directory(dir: &Path, uid: &str) -> PathBuf {
+    dir.join("pods").join(uid)
 }
 
 /// Makes the object of a node. The control plane is number 0.
@@ -90,9 +95,18 @@ pub(super) fn register(cluster: &Cluster, name: &str, number: u8) {
 pub(super) async fn run(cluster: Arc<Cluster>, node: String) {
     let kubelet = Arc::new(Kubelet { cluster: cluster.clone(), node, mounted: Mutex::default() });
     let mut changes = cluster.store.follow(&[Kind::Pod]);
-    let mut workers: JoinSet<String> = JoinSet::new();
+    let mut workers: JoinSet<(Key, String)> = JoinSet::new();
     let mut known = BTreeSet::new();
+    // Pods without a worker whose directories are there: their logs can be asked for as long as the objects can.
+    let mut left: Vec<(Key, String)> = Vec::new();
     loop {
+        left.retain(|(key, uid)| {
+            let stays = cluster.store.get(key.kind, &key.namespace, &key.name).is_some_and(|pod| pod.uid() == uid);
+            if !stays {
+                std::fs::remove_dir_all(pod_directory(&cluster.dir, uid)).ok();
+            }
+            stays
+        });
         for pod in cluster.store.list(Kind::Pod, None) {
             if pod.text("/spec/nodeName") != kubelet.node {
                 continue;
@@ -102,10 +116,10 @@ pub(super) async fn run(cluster: Arc<Cluster>, node: String) {
                 continue;
             }
             if known.insert(pod.uid().to_owned()) {
-                let (kubelet, uid) = (kubelet.clone(), pod.uid().to_owned());
+                let (kubelet, key, uid) = (kubelet.clone(), Key::of(Kind::Pod, &pod), pod.uid().to_owned());
                 workers.spawn(async move {
                     worker::run(kubelet, pod).await;
-                    uid
+                    (key, uid)
                 });
             }
         }
@@ -113,8 +127,9 @@ pub(super) async fn run(cluster: Arc<Cluster>, node: String) {
             biased;
             () = cluster.stopping.cancelled() => break,
             Some(done) = workers.join_next(), if !workers.is_empty() => {
-                if let Ok(uid) = done {
+                if let Ok((key, uid)) = done {
                     known.remove(&uid);
+                    left.push((key, uid));
                 }
             }
             () = changes.changed() => {}

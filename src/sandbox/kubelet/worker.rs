@@ -253,7 +253,7 @@ impl Worker {
         // Asked again now that they are in use: what was attached before may have been detached in between. From here on whoever wants to detach it
         // sees that it is in use, after they have said that it is not attached and before they act on it.
         let wanted: BTreeMap<_, _> = volumes::attached(&cluster, &node, &pod).inspect_err(|_| self.let_go_of_volumes())?;
-        let home = cluster.dir.join("pods").join(pod.uid());
+        let home = super::pod_directory(&cluster.dir, pod.uid());
         std::fs::create_dir_all(&home).map_err(|error| format!("could not make `{}`: {error}", home.display()))?;
         self.mounts = Arc::new(volumes::mount(&cluster, &pod, &wanted)?);
         Ok(())
@@ -615,14 +615,11 @@ impl Worker {
         }
     }
 
-    /// Gives back what the pod had of its node. What its containers said stays as long as the object does.
+    /// Gives back what the pod had of its node, except for its directory: what its containers said stays as long as the object does.
     fn let_go(&mut self) {
         self.let_go_of_volumes();
         if let Some(address) = self.address.take() {
             self.cluster().network.give_back(address.into());
-        }
-        if matches!(self.fate(), Fate::Gone) {
-            std::fs::remove_dir_all(self.cluster().dir.join("pods").join(self.pod.uid())).ok();
         }
     }
 
