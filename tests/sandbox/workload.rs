@@ -240,6 +240,18 @@ async fn a_replaced_service_keeps_its_address() {
 }
 
 #[tokio::test]
+async fn a_service_whose_address_is_taken_says_so() {
+    let (_sandbox, client) = sandbox(20).await;
+    let everywhere = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = everywhere.local_addr().unwrap().port();
+    deploy(&client, server(), 30).await;
+    let services = Api::<Service>::default_namespaced(client.clone());
+    let spec = json!({ "selector": { "app": "mssql" }, "ports": [{ "port": port, "targetPort": 1433 }] });
+    crate::support::create(&services, json!({ "metadata": { "name": "other" }, "spec": spec })).await;
+    until("it is told", SOON, async || reasons(&client, "other").await.contains(&"FailedToListen".to_owned())).await;
+}
+
+#[tokio::test]
 async fn an_image_that_is_not_ours_is_not_pulled() {
     let (_sandbox, client) = sandbox(20).await;
     let pods = Api::<Pod>::default_namespaced(client.clone());
