@@ -16,8 +16,9 @@ use serde_json::{Value, json};
 use tokio::{
     sync::mpsc,
     task::JoinHandle,
-    time::{Instant, MissedTickBehavior, interval, sleep_until, timeout},
+    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout},
 };
+use tokio_util::task::TaskTracker;
 
 use super::{
     super::{
@@ -62,6 +63,8 @@ struct Worker {
     containers: Vec<Container>,
     changes: Follow,
     reports: (mpsc::Sender<Report>, mpsc::Receiver<Report>),
+    /// The probes of all lives of all containers, and the processes that they started.
+    probes: TaskTracker,
 }
 
 struct Container {
@@ -136,10 +139,12 @@ pub(super) async fn run(kubelet: Arc<Kubelet>, pod: Arc<Value>) {
         containers,
         changes: cluster.store.follow(&[Kind::Pod, Kind::PersistentVolumeClaim, Kind::VolumeAttachment, Kind::Secret, Kind::ConfigMap]),
         reports: mpsc::channel(REPORTS),
+        probes: TaskTracker::new(),
         pod,
         kubelet,
     };
     worker.live().await;
+    worker.end_probes().await;
     worker.let_go();
 }
 
@@ -188,7 +193,7 @@ impl Worker {
             if self.is_over() {
                 // Whoever deleted it before that was told gave it time, and waits for us. From now on a deletion is immediate.
                 if matches!(self.fate(), Fate::Leaves) {
-                    self.finish();
+                    self.finish().await;
                 }
                 return;
             }
@@ -336,7 +341,7 @@ impl Worker {
         let started = match (logs, spawner) {
             (Ok((out, err)), Some(spawner)) => {
                 command.stdout(out).stderr(err);
-                spawner.spawn(command).await
+                spawner.spawn(command, None).await
             }
             (Err(error), _) => Err(error),
             (Ok(_), None) => return,
@@ -347,7 +352,7 @@ impl Worker {
         };
         let id = format!("sandbox://{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
         cluster.add_container(&self.key, &name, process.clone());
-        let probes = tokio::spawn(probe::run(Probing {
+        let probes = self.probes.spawn(probe::run(Probing {
             cluster: cluster.clone(),
             pod,
             spec: self.containers[n].spec.clone(),
@@ -356,6 +361,7 @@ impl Worker {
             address,
             mounts,
             reports: self.reports.0.clone(),
+            tracker: self.probes.clone(),
         }));
         let container = &mut self.containers[n];
         if container.has_lived {
@@ -556,12 +562,31 @@ impl Worker {
                 () = sleep_until(deadline) => {}
             }
         }
-        self.finish();
+        self.finish().await;
     }
 
     async fn kill_and_finish(&mut self) {
         self.kill().await;
-        self.finish();
+        self.finish().await;
+    }
+
+    /// Ends all probes, and waits until no command of theirs is left: they run beside the containers, on the same volumes.
+    async fn end_probes(&mut self) {
+        for container in &self.containers {
+            if let Life::Running(run) = &container.life {
+                run.probes.abort();
+            }
+        }
+        self.probes.close();
+        let stopping = self.cluster().stopping.clone();
+        tokio::select! {
+            biased;
+            () = self.probes.wait() => {}
+            () = async {
+                stopping.cancelled().await;
+                sleep(DIES_WITHIN).await;
+            } => {}
+        }
     }
 
     /// Kills every process of the pod and returns when they are gone.
@@ -596,7 +621,8 @@ impl Worker {
     }
 
     /// Every process is gone: tells the last state, lets the volumes go, removes the object.
-    fn finish(&mut self) {
+    async fn finish(&mut self) {
+        self.end_probes().await;
         for container in &mut self.containers {
             if let Life::Ended { due, .. } = &mut container.life {
                 *due = None;

@@ -30,6 +30,7 @@ use nix::{
     unistd::Pid,
 };
 use tokio::sync::{oneshot, watch};
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 pub(crate) use self::tree::Running;
 
@@ -59,7 +60,19 @@ pub(crate) struct Spawner {
 
 struct Request {
     command: Command,
-    reply: oneshot::Sender<io::Result<std::process::Child>>,
+    token: Option<TaskTrackerToken>,
+    reply: oneshot::Sender<io::Result<Unclaimed>>,
+}
+
+/// A process on its way to whoever asked for it. If they wait no more, it is killed.
+struct Unclaimed(Option<Arc<Process>>);
+
+impl Drop for Unclaimed {
+    fn drop(&mut self) {
+        if let Some(process) = self.0.take() {
+            process.kill_all();
+        }
+    }
 }
 
 impl Spawner {
@@ -67,25 +80,25 @@ impl Spawner {
     pub(crate) fn start() -> io::Result<Self> {
         let (requests, inbox) = mpsc::channel::<Request>();
         thread::Builder::new().name("sandbox-spawner".into()).spawn(move || {
-            for Request { mut command, reply } in inbox {
-                // A request nobody waits for any more must not leave a process that nobody reaps.
-                if let Err(Ok(mut child)) = reply.send(command.spawn()) {
-                    child.kill().ok();
-                    child.wait().ok();
-                }
+            for Request { mut command, token, reply } in inbox {
+                // Watched from here on, so that it is reaped whether somebody waits for it or not.
+                let started = command.spawn().and_then(|child| Process::watch(&child, token));
+                reply.send(started.map(|process| Unclaimed(Some(process)))).ok();
             }
         })?;
         Ok(Self { requests })
     }
 
-    /// Starts a process in a group of its own.
-    pub(crate) async fn spawn(&self, mut command: Command) -> io::Result<Arc<Process>> {
+    /// Starts a process in a group of its own. Dropped half-way, this leaves none.
+    ///
+    /// The token, if there is one, is held until the process has ended and is reaped.
+    pub(crate) async fn spawn(&self, mut command: Command, token: Option<TaskTrackerToken>) -> io::Result<Arc<Process>> {
         command.process_group(0);
         let (reply, answer) = oneshot::channel();
         let gone = || io::Error::other("the sandbox is stopping");
-        self.requests.send(Request { command, reply }).map_err(|_| gone())?;
-        let child = answer.await.map_err(|_| gone())??;
-        Process::watch(&child)
+        self.requests.send(Request { command, token, reply }).map_err(|_| gone())?;
+        let mut started = answer.await.map_err(|_| gone())??;
+        Ok(started.0.take().expect("it is claimed once"))
     }
 }
 
@@ -101,11 +114,14 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    fn watch(child: &std::process::Child) -> io::Result<Arc<Self>> {
+    fn watch(child: &std::process::Child, token: Option<TaskTrackerToken>) -> io::Result<Arc<Self>> {
         let pid = Pid::from_raw(i32::try_from(child.id()).expect("process ids fit"));
         let process = Arc::new(Self { pid, reaped: Mutex::new(false), first_ended: OnceLock::new(), exit: watch::Sender::new(None) });
         let watched = process.clone();
-        let started = thread::Builder::new().name("sandbox-reaper".into()).spawn(move || watched.wait_and_reap());
+        let started = thread::Builder::new().name("sandbox-reaper".into()).spawn(move || {
+            watched.wait_and_reap();
+            drop(token);
+        });
         if let Err(error) = started {
             process.kill_all();
             waitpid(pid, None).ok();
@@ -209,7 +225,7 @@ mod tests {
         let spawner = Spawner::start().unwrap();
         let mut command = Command::new("/bin/sh");
         command.args(["-c", script]);
-        (spawner.spawn(command).await.unwrap(), spawner)
+        (spawner.spawn(command, None).await.unwrap(), spawner)
     }
 
     async fn end_of(process: &Process) -> Exit {
@@ -253,6 +269,17 @@ mod tests {
     #[tokio::test]
     async fn what_cannot_be_started_is_an_error() {
         let spawner = Spawner::start().unwrap();
-        assert!(spawner.spawn(Command::new("/nonexistent/program")).await.is_err());
+        assert!(spawner.spawn(Command::new("/nonexistent/program"), None).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_process_that_nobody_waits_for_any_more_is_killed_and_its_end_can_be_waited_for() {
+        let (spawner, tracker) = (Spawner::start().unwrap(), tokio_util::task::TaskTracker::new());
+        let mut command = Command::new("/bin/sleep");
+        command.arg("1000");
+        // Asked once, so that the request is on its way, and then dropped.
+        assert!(futures::FutureExt::now_or_never(spawner.spawn(command, Some(tracker.token()))).is_none());
+        tracker.close();
+        tokio::time::timeout(SOON, tracker.wait()).await.expect("it is killed and reaped");
     }
 }
