@@ -4,7 +4,8 @@
 //! 2. It gets an address.
 //! 3. Its containers are started, probed, and started again when they end, until the pod is deleted or all have ended for good.
 //! 4. When it is deleted: SIGTERM to the first process of each container, SIGKILL to all of it when the grace period is over; then the volumes are
-//!    let go and the object is removed. When the object vanishes (a forced deletion): SIGKILL at once.
+//!    let go and the object is removed. When the object vanishes (a forced deletion) the containers are stopped in the same way, since a kubelet gives
+//!    every one of them a second at least: they run on beside the pod that replaces theirs, and keep their volumes until they have ended.
 //!
 //! The order of the last steps is a law: *volumes are let go only when no process of the pod is left*, so that the next node never writes beside
 //! this one.
@@ -45,6 +46,8 @@ const RELIST: Duration = Duration::from_secs(1);
 const TRY_AGAIN: Duration = Duration::from_secs(10);
 /// After SIGKILL a process is gone within this, or it is stuck in the kernel: then that is told, and a sandbox that stops leaves it.
 const DIES_WITHIN: Duration = Duration::from_secs(5);
+/// A kubelet always gives a container this many seconds to stop in order.
+const SHORTEST_GRACE: i64 = 1;
 /// How many reports of probes may wait.
 const REPORTS: usize = 64;
 
@@ -185,8 +188,7 @@ impl Worker {
         loop {
             match self.fate() {
                 Fate::Stays => {}
-                Fate::Leaves => return self.leave().await,
-                Fate::Gone => return self.kill().await,
+                Fate::Leaves | Fate::Gone => return self.leave().await,
             }
             self.start_what_is_due().await;
             self.publish();
@@ -522,7 +524,7 @@ impl Worker {
         self.containers.iter().all(|container| matches!(container.life, Life::Ended { due: None, .. }))
     }
 
-    /// The pod is being deleted: an orderly stop, then the object goes.
+    /// The pod is being deleted, or its object is gone: an orderly stop, then the object goes if it is there.
     async fn leave(&mut self) {
         let began = Instant::now();
         for n in 0..self.containers.len() {
@@ -547,11 +549,12 @@ impl Worker {
                 .filter_map(|container| if let Life::Running(run) = &container.life { Some(run.process.clone()) } else { None })
                 .collect();
             let Some(first) = live.first().cloned() else { break };
-            // The deadline may move closer: a second deletion can shorten the time.
-            let gone = matches!(self.fate(), Fate::Gone);
-            let grace = self.pod.int("/metadata/deletionGracePeriodSeconds").unwrap_or_default();
-            let deadline = began + self.cluster().speed.grace(grace);
-            if gone || Instant::now() >= deadline {
+            // The deadline may move closer: a second deletion can shorten the time. Of an object that is gone, what it said last counts.
+            self.fate();
+            let asked = self.pod.int("/metadata/deletionGracePeriodSeconds");
+            let grace = asked.or_else(|| self.pod.int("/spec/terminationGracePeriodSeconds")).unwrap_or(30);
+            let deadline = began + self.cluster().speed.grace(grace.max(SHORTEST_GRACE));
+            if Instant::now() >= deadline {
                 return self.kill_and_finish().await;
             }
             tokio::select! {
