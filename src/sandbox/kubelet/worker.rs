@@ -374,7 +374,15 @@ impl Worker {
         }
         let has_probe = |probe: &str| container.spec.has(probe);
         let started = !has_probe("/startupProbe");
-        let run = Run { process, since: object::now(), started, ready: started && !has_probe("/readinessProbe"), kill_at: None, told_stuck: false, probes };
+        let run = Run {
+            process,
+            since: object::now(),
+            started,
+            ready: started && !has_probe("/readinessProbe"),
+            kill_at: None,
+            told_stuck: false,
+            probes,
+        };
         container.restarts = life;
         container.has_lived = true;
         container.id = id;
@@ -443,7 +451,8 @@ impl Worker {
         let Life::Running(run) = &mut self.containers[n].life else { return };
         if !std::mem::replace(&mut run.told_stuck, true) {
             let name = self.containers[n].spec.text("/name");
-            let message = format!("error killing pod: the processes of container {name} were killed {DIES_WITHIN:?} ago and are still there");
+            let message =
+                format!("error killing pod: the processes of container {name} were killed {DIES_WITHIN:?} ago and are still there");
             self.tell_of(n, Tone::Warning, "FailedKillPod", &message);
         }
     }
@@ -504,7 +513,7 @@ impl Worker {
             if let Life::Running(run) = &mut container.life
                 && run.kill_at.is_some_and(|at| at <= now)
             {
-                run.process.kill_all();
+                drop(killing(&run.process));
                 run.kill_at = None;
             }
         }
@@ -597,7 +606,7 @@ impl Worker {
         for container in &self.containers {
             if let Life::Running(run) = &container.life {
                 run.probes.abort();
-                run.process.kill_all();
+                drop(killing(&run.process));
             }
         }
         for n in 0..self.containers.len() {
@@ -695,6 +704,12 @@ impl Container {
             comes_back,
         }
     }
+}
+
+/// Kills all processes of a container, where reading all of `/proc` holds up nobody.
+fn killing(process: &Arc<Process>) -> JoinHandle<()> {
+    let process = process.clone();
+    tokio::task::spawn_blocking(move || process.kill_all())
 }
 
 /// A wait as Kubernetes writes it: `10s`, `1m20s`, `5m0s`.
