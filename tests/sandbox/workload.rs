@@ -1,6 +1,9 @@
 //! A workload that is hurt and comes back: restarts, drains, deletions, the service in front of it.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use comeback::sandbox::{Defect, Options};
 use futures::StreamExt;
@@ -328,15 +331,49 @@ async fn a_failing_liveness_probe_restarts_the_container() {
 #[tokio::test]
 async fn a_new_template_replaces_the_pod_and_recreate_never_runs_two() {
     let (_sandbox, client) = sandbox(20).await;
-    deploy(&client, server(), 30).await;
-    let before = ready_pod(&client, "").await;
     let deployments = Api::<Deployment>::default_namespaced(client.clone());
-    deployments.restart("mssql").await.unwrap();
-    let after = ready_pod(&client, &before.uid().unwrap()).await;
+    // Without a volume, which alone would keep the second one from running; and slow to stop, so that there is time for a second.
+    let args = json!(["sandbox-pause", "--port", "1433", "--ignore-term"]);
+    let template = json!({ "metadata": { "labels": { "app": "d" } }, "spec": {
+        "terminationGracePeriodSeconds": 20, "containers": [{
+            "name": "c", "image": "comeback", "args": args, "readinessProbe": { "tcpSocket": { "port": 1433 }, "periodSeconds": 1 },
+        }],
+    } });
+    let spec = json!({
+        "replicas": 1, "strategy": { "type": "Recreate" }, "selector": { "matchLabels": { "app": "d" } }, "template": template,
+    });
+    crate::support::create(&deployments, json!({ "metadata": { "name": "d" }, "spec": spec })).await;
+    let before = ready_pod(&client, "").await;
     let pods = Api::<Pod>::default_namespaced(client.clone());
-    assert!(pods.get_opt(&before.name_any()).await.unwrap().is_none());
+    let version = pods.list(&ListParams::default()).await.unwrap().metadata.resource_version.unwrap();
+    deployments.restart("d").await.unwrap();
+    let mut changes = pods.watch(&WatchParams::default(), &version).await.unwrap().boxed();
+    let mut unfinished = BTreeSet::from([before.uid().unwrap()]);
+    let after = soon("another pod to be ready", async {
+        loop {
+            match changes.next().await.unwrap().unwrap() {
+                WatchEvent::Added(pod) | WatchEvent::Modified(pod) => {
+                    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+                    if matches!(phase, Some("Succeeded" | "Failed")) {
+                        unfinished.remove(&pod.uid().unwrap());
+                    } else {
+                        unfinished.insert(pod.uid().unwrap());
+                    }
+                    assert!(unfinished.len() <= 1, "two at once: {pod:?}");
+                    if is_ready(&pod) && pod.uid() != before.uid() {
+                        return pod;
+                    }
+                }
+                WatchEvent::Deleted(pod) => {
+                    unfinished.remove(&pod.uid().unwrap());
+                }
+                other => panic!("unexpected: {other:?}"),
+            }
+        }
+    })
+    .await;
     assert_ne!(after.labels()["pod-template-hash"], before.labels()["pod-template-hash"]);
-    wait_until(&deployments, "mssql", "is complete", conditions::is_deployment_completed()).await;
+    wait_until(&deployments, "d", "is complete", conditions::is_deployment_completed()).await;
 }
 
 #[tokio::test]
