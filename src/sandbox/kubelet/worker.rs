@@ -288,17 +288,16 @@ impl Worker {
                     self.publish();
                 }
                 self.start(n, ended.unwrap_or(now)).await;
-            } else if let (Life::Ended { state, ended, due: Some(due) }, restarts) = (&self.containers[n].life, self.containers[n].restarts)
-            {
+            } else if let Life::Ended { state, ended, due: Some(due) } = &self.containers[n].life {
                 // It waits: what it was becomes the last state, as soon as that has been told.
                 let (state, ended, due) = (state.clone(), *ended, *due);
                 self.publish();
-                self.back_off(n, &state, ended, due, restarts);
+                self.back_off(n, &state, ended, due);
             }
         }
     }
 
-    fn back_off(&mut self, n: usize, state: &Value, ended: Instant, due: Instant, _restarts: i64) {
+    fn back_off(&mut self, n: usize, state: &Value, ended: Instant, due: Instant) {
         let (namespace, name, uid) = (self.key.namespace.clone(), self.key.name.clone(), self.pod.uid().to_owned());
         let container = &mut self.containers[n];
         let wait = container.back_off.wait(ended).unwrap_or_default();
