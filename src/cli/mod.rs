@@ -39,7 +39,17 @@ enum Command {
 /// Parses the arguments, does the command, and returns its exit code.
 #[must_use]
 pub fn main() -> ExitCode {
-    match Cli::parse().command {
+    let command = Cli::parse().command;
+    // Any subcommand may be what a container of a sandbox runs, and dies with the sandbox. `sqld` asks for that itself and tells its log if it cannot.
+    // Here, on the main thread: the kernel ties the wish to the thread that has it.
+    if std::env::var_os("COMEBACK_PARENT").is_some()
+        && !matches!(command, Command::Sqld(_))
+        && let Err(error) = crate::sandbox::pause::die_with_parent()
+    {
+        term::prose(&format!("error: {error}"));
+        return exit::Exit::Environment.into();
+    }
+    match command {
         Command::Run(run) => run.run(),
         Command::Check(check) => check.run().into(),
         Command::Report(report) => report.run(),

@@ -54,7 +54,12 @@ enum SandboxCommandError {
 /// Does the command.
 pub(super) fn run(args: &SandboxArgs) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-    let outcome = runtime.map_err(SandboxCommandError::Runtime).and_then(|runtime| runtime.block_on(stay(args)));
+    let outcome = runtime.map_err(SandboxCommandError::Runtime).and_then(|runtime| {
+        let outcome = runtime.block_on(stay(args));
+        // A stop that did not end within its time is not waited for again.
+        runtime.shutdown_background();
+        outcome
+    });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

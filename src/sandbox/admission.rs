@@ -200,17 +200,28 @@ pub(crate) fn check(kind: Kind, object: &Value) -> Result<(), Refusal> {
                 causes.push(Cause::required("provisioner", ""));
             }
         }
-        Kind::Namespace
-        | Kind::Node
-        | Kind::Secret
-        | Kind::ConfigMap
-        | Kind::ServiceAccount
-        | Kind::Event
-        | Kind::EndpointSlice
-        | Kind::VolumeAttachment
-        | Kind::Lease => {}
+        Kind::Secret | Kind::ConfigMap => check_keys(object, &mut causes),
+        Kind::Namespace | Kind::Node | Kind::ServiceAccount | Kind::Event | Kind::EndpointSlice | Kind::VolumeAttachment | Kind::Lease => {}
     }
     if causes.is_empty() { Ok(()) } else { Err(Refusal::invalid(kind, name, &causes)) }
+}
+
+/// The keys of a Secret or `ConfigMap` become names of files.
+fn check_keys(object: &Value, causes: &mut Vec<Cause>) {
+    let is_key = |key: &str| {
+        !key.is_empty()
+            && key.len() <= 253
+            && !key.starts_with("..")
+            && key != "."
+            && key.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+    };
+    for field in ["data", "binaryData"] {
+        for key in object[field].as_object().into_iter().flat_map(Map::keys).filter(|key| !is_key(key)) {
+            let why =
+                "a valid config key must consist of alphanumeric characters, '-', '_' or '.', must not be '.' and must not start with '..'";
+            causes.push(Cause::invalid(format!("{field}[{key}]"), &json!(key), why));
+        }
+    }
 }
 
 /// Refuses a change of what cannot change.
@@ -358,16 +369,17 @@ fn typed(kind: Kind, object: &Value) -> Result<Value, Refusal> {
     })
 }
 
+/// What is wrong with a name that is no label.
+const NO_LABEL: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character";
+
+fn is_label(part: &str) -> bool {
+    let edge = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    !part.is_empty() && part.starts_with(edge) && part.ends_with(edge) && part.chars().all(|c| edge(c) || c == '-')
+}
+
 fn check_name(kind: Kind, name: &str) -> Result<(), &'static str> {
-    let is_label = |part: &str| {
-        let edge = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-        !part.is_empty() && part.starts_with(edge) && part.ends_with(edge) && part.chars().all(|c| edge(c) || c == '-')
-    };
     match kind {
-        Kind::Namespace | Kind::Service if !is_label(name) || name.len() > 63 => {
-            Err("a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an \
-                 alphanumeric character")
-        }
+        Kind::Namespace | Kind::Service if !is_label(name) || name.len() > 63 => Err(NO_LABEL),
         _ if !name.split('.').all(is_label) || name.len() > 253 => Err(
             "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with \
                  an alphanumeric character",
@@ -427,11 +439,17 @@ fn check_pod_spec(spec: &Value, at: &str, causes: &mut Vec<Cause>) {
         causes.push(Cause::unsupported(format!("{at}.restartPolicy"), &json!(policy), &["Always", "OnFailure", "Never"]));
     }
     let volumes: Vec<_> = spec.list("/volumes").iter().map(|volume| volume.text("/name")).collect();
+    // The names of volumes and containers become names of directories.
+    for (n, name) in volumes.iter().enumerate().filter(|(_, name)| !is_label(name) || name.len() > 63) {
+        causes.push(Cause::invalid(format!("{at}.volumes[{n}].name"), &json!(name), NO_LABEL));
+    }
     for (n, container) in containers.iter().enumerate() {
         let at = format!("{at}.containers[{n}]");
         let name = container.text("/name");
         if name.is_empty() {
             causes.push(Cause::required(format!("{at}.name"), ""));
+        } else if !is_label(name) || name.len() > 63 {
+            causes.push(Cause::invalid(format!("{at}.name"), &json!(name), NO_LABEL));
         } else if containers[..n].iter().any(|other| other.text("/name") == name) {
             causes.push(Cause {
                 reason: "FieldValueDuplicate",
@@ -456,6 +474,14 @@ fn check_pod_spec(spec: &Value, at: &str, causes: &mut Vec<Cause>) {
                 causes.push(Cause::required(format!("{at}.mountPath"), ""));
             } else if path.contains([';', '=']) {
                 causes.push(Cause::invalid(format!("{at}.mountPath"), &json!(path), "must not contain ';' or '='"));
+            }
+            let part = mount.text("/subPath");
+            if part.starts_with('/') {
+                causes.push(Cause::invalid(format!("{at}.subPath"), &json!(part), "must be a relative path"));
+            } else if part.split('/').any(|step| step == "..") {
+                causes.push(Cause::invalid(format!("{at}.subPath"), &json!(part), "must not contain '..'"));
+            } else if part.contains(';') {
+                causes.push(Cause::invalid(format!("{at}.subPath"), &json!(part), "must not contain ';'"));
             }
         }
         for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
@@ -522,6 +548,27 @@ mod tests {
         Kind::Pod,
         pod_with(&json!({ "name": "c", "image": "i", "volumeMounts": [{ "name": "v", "mountPath": "/x" }] })),
         "Not found: \"v\""
+    )]
+    #[case::a_key_that_leads_elsewhere(
+        Kind::Secret,
+        json!({ "metadata": { "name": "s" }, "stringData": { "../../x": "" } }),
+        "422 Secret \"s\" is invalid: data[../../x]: Invalid value"
+    )]
+    #[case::a_key_that_is_a_directory(Kind::ConfigMap, json!({ "metadata": { "name": "m" }, "data": { "..": "" } }), "a valid config key")]
+    #[case::a_container_that_leads_elsewhere(
+        Kind::Pod,
+        pod_with(&json!({ "name": "../x", "image": "i" })),
+        "spec.containers[0].name: Invalid value: \"../x\": a lowercase RFC 1123 label"
+    )]
+    #[case::a_volume_that_leads_elsewhere(
+        Kind::Pod,
+        json!({ "metadata": { "name": "p" }, "spec": { "containers": [{ "name": "c", "image": "i" }], "volumes": [{ "name": "..", "emptyDir": {} }] } }),
+        "spec.volumes[0].name: Invalid value: \"..\": a lowercase RFC 1123 label"
+    )]
+    #[case::a_part_that_leads_elsewhere(
+        Kind::Pod,
+        pod_with(&json!({ "name": "c", "image": "i", "volumeMounts": [{ "name": "v", "mountPath": "/x", "subPath": "a/../../b" }] })),
+        "volumeMounts[0].subPath: Invalid value: \"a/../../b\": must not contain '..'"
     )]
     #[case::a_probe_we_cannot_do(
         Kind::Pod,

@@ -20,9 +20,9 @@ impl Speed {
         wait / self.0
     }
 
-    /// What is left here of a wait of so many seconds.
+    /// What is left here of a wait of so many seconds, of [`LONGEST`] at most.
     pub(crate) fn seconds(self, seconds: i64) -> Duration {
-        self.of(Duration::from_secs(u64::try_from(seconds).unwrap_or_default()))
+        self.of(Duration::from_secs(u64::try_from(seconds).unwrap_or_default()).min(LONGEST))
     }
 
     /// What is left of a grace period: never so short that an orderly stop has no chance, unless there is none.
@@ -30,6 +30,9 @@ impl Speed {
         if seconds <= 0 { Duration::ZERO } else { self.seconds(seconds).max(SHORTEST_GRACE) }
     }
 }
+
+/// No sandbox lasts longer, and a clock can be moved on by it: what clients ask for has no bound of its own.
+const LONGEST: Duration = Duration::from_hours(365 * 24);
 
 /// A process writes to a real disk however fast the clock runs: it has at least this long to stop in order.
 const SHORTEST_GRACE: Duration = Duration::from_millis(500);
@@ -46,5 +49,6 @@ mod tests {
         assert_eq!(speed.grace(1), SHORTEST_GRACE);
         assert_eq!(speed.grace(0), Duration::ZERO);
         assert_eq!(Speed::new(0).seconds(7), Duration::from_secs(7));
+        assert_eq!(Speed::new(1).grace(i64::MAX), LONGEST);
     }
 }

@@ -1,7 +1,7 @@
 //! Where a sandbox keeps its volumes and logs.
 //!
-//! A directory of our own making is named after the process that made it, by id and start time, and holds a lock for as long as that process lives. So
-//! a later sandbox can tell which ones were left behind by a process that was killed, and removes them.
+//! It is a temporary directory, which is removed when the sandbox stops. It is named after the process that made it, by id and start time, and holds
+//! a lock for as long as that process lives. So a later sandbox can tell which ones were left behind by a process that was killed, and removes them.
 
 use std::{
     fs::{self, DirBuilder, File},
@@ -31,39 +31,29 @@ pub enum DirectoryError {
         /// Why.
         source: io::Error,
     },
-    /// Another sandbox uses it.
-    #[error("another sandbox uses the directory `{}`; give each its own", .0.display())]
-    InUse(PathBuf),
 }
 
 /// A directory that a sandbox has to itself.
 #[derive(Debug)]
 pub(crate) struct Home {
     path: PathBuf,
-    is_ours: bool,
     _lock: Flock<File>,
 }
 
 impl Home {
-    /// Takes `given`, or makes a new temporary one and removes those that were left behind.
-    pub(crate) fn open(given: Option<&Path>) -> Result<Self, DirectoryError> {
+    /// Makes a new one and removes those that were left behind.
+    pub(crate) fn make() -> Result<Self, DirectoryError> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let failed = |at: &Path, source| DirectoryError::Make { at: at.to_owned(), source };
-        let path = if let Some(given) = given {
-            fs::create_dir_all(given).map_err(|error| failed(given, error))?;
-            given.canonicalize().map_err(|error| failed(given, error))?
-        } else {
-            let parent = std::env::temp_dir();
-            remove_left_behind(&parent);
-            let pid = std::process::id();
-            let started = i32::try_from(pid).ok().and_then(tree::one).map_or(0, |us| us.started);
-            let path = parent.join(format!("{PREFIX}{pid}-{started}-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
-            DirBuilder::new().mode(0o700).create(&path).map_err(|error| failed(&path, error))?;
-            path
-        };
+        let parent = std::env::temp_dir();
+        remove_left_behind(&parent);
+        let pid = std::process::id();
+        let started = i32::try_from(pid).ok().and_then(tree::one).map_or(0, |us| us.started);
+        let path = parent.join(format!("{PREFIX}{pid}-{started}-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
+        DirBuilder::new().mode(0o700).create(&path).map_err(|error| failed(&path, error))?;
         let file = File::create(path.join(LOCK)).map_err(|error| failed(&path, error))?;
-        let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| DirectoryError::InUse(path.clone()))?;
-        Ok(Self { path, is_ours: given.is_none(), _lock: lock })
+        let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| failed(&path, error.into()))?;
+        Ok(Self { path, _lock: lock })
     }
 
     /// Where it is.
@@ -74,9 +64,7 @@ impl Home {
 
 impl Drop for Home {
     fn drop(&mut self) {
-        if self.is_ours {
-            fs::remove_dir_all(&self.path).ok();
-        }
+        fs::remove_dir_all(&self.path).ok();
     }
 }
 
@@ -144,16 +132,11 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_of_our_own_goes_and_a_given_one_stays() {
-        let own = Home::open(None).unwrap();
-        let path = own.path().to_owned();
+    fn a_directory_goes_with_its_sandbox() {
+        let home = Home::make().unwrap();
+        let path = home.path().to_owned();
         assert!(path.is_dir());
-        drop(own);
-        assert!(!path.exists());
-        let given = tempfile::tempdir().unwrap();
-        let home = Home::open(Some(given.path())).unwrap();
-        assert!(matches!(Home::open(Some(given.path())), Err(DirectoryError::InUse(_))));
         drop(home);
-        assert!(given.path().exists());
+        assert!(!path.exists());
     }
 }

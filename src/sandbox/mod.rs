@@ -90,8 +90,6 @@ pub struct Options {
     pub speed: u32,
     /// How many worker nodes there are, 1 to 16.
     pub workers: u8,
-    /// Where volumes and logs go. `None` is a new temporary directory, which is removed when the sandbox stops; one that is given here stays.
-    pub dir: Option<PathBuf>,
     /// The port of the API on 127.0.0.1; `None` is any that is free.
     pub port: Option<u16>,
     /// What this sandbox does wrong, on purpose.
@@ -99,10 +97,10 @@ pub struct Options {
 }
 
 impl Options {
-    /// Three workers, ten times as fast as Kubernetes, in a temporary directory, with nothing wrong.
+    /// Three workers, ten times as fast as Kubernetes, with nothing wrong.
     #[must_use]
     pub fn new(binary: impl Into<PathBuf>) -> Self {
-        Self { binary: binary.into(), speed: 10, workers: 3, dir: None, port: None, defect: None }
+        Self { binary: binary.into(), speed: 10, workers: 3, port: None, defect: None }
     }
 }
 
@@ -190,7 +188,7 @@ impl Sandbox {
         if !options.binary.is_file() {
             return Err(SandboxError::Binary(options.binary));
         }
-        let home = Home::open(options.dir.as_deref())?;
+        let home = Home::make()?;
         let network = Arc::new(Network::claim()?);
         let identity = Identity::make(vec!["127.0.0.1".into(), "localhost".into()])?;
         let authority = identity.authority.clone();

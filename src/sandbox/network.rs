@@ -6,12 +6,14 @@
 
 use std::{
     collections::VecDeque,
-    net::{IpAddr, Ipv4Addr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket},
     sync::Mutex,
 };
 
 /// Where the claim on a range is made: `127.x.y.1`, this UDP port.
 const CLAIM_PORT: u16 = 47_113;
+/// The port of the workload on every address: SQL Server's. Whoever listens on it everywhere would be taken for the workload.
+const WORKLOAD_PORT: u16 = 1433;
 /// How many ranges are tried before giving up. Only a machine full of sandboxes gets near it.
 const CLAIM_ATTEMPTS: u32 = 256;
 /// Nodes have `.2` to `.31`, the control plane first.
@@ -35,6 +37,25 @@ pub enum NetworkError {
         /// Why.
         source: std::io::Error,
     },
+    /// Somebody has the workload's port on every address.
+    #[error(
+        "could not listen on port {port} of `{at}`, in the range of loopback addresses that was claimed: {source} (hint: another program listens on \
+         port {port} of every address, and clients would take it for the workload; stop it, or let it listen on an address of its own, such as \
+         `127.0.0.1:{port}`)"
+    )]
+    PortTaken {
+        /// The workload's port.
+        port: u16,
+        /// The address that was tried.
+        at: Ipv4Addr,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// Makes sure that nobody listens on that port of every address. `at` is ours alone.
+fn check_port(at: Ipv4Addr, port: u16) -> Result<(), NetworkError> {
+    TcpListener::bind((at, port)).map(drop).map_err(|source| NetworkError::PortTaken { port, at, source })
 }
 
 /// A claimed range and what is free in it.
@@ -56,6 +77,7 @@ impl Network {
             let at = Ipv4Addr::new(prefix[0], prefix[1], prefix[2], 1);
             match UdpSocket::bind((at, CLAIM_PORT)) {
                 Ok(claim) => {
+                    check_port(at, WORKLOAD_PORT)?;
                     return Ok(Self { prefix, services: Mutex::new(SERVICES.collect()), pods: Mutex::new(PODS.collect()), _claim: claim });
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {}
@@ -132,6 +154,17 @@ mod tests {
         let (one, two) = (Network::claim().unwrap(), Network::claim().unwrap());
         assert_ne!(one.range(), two.range());
         assert_ne!(one.prefix[1], 0, "127.0.x.y belongs to others");
+    }
+
+    #[test]
+    fn a_listener_on_every_address_is_named() {
+        let network = Network::claim().unwrap();
+        let everywhere = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+        let port = everywhere.local_addr().unwrap().port();
+        let error = check_port(network.address(1), port).unwrap_err().to_string();
+        assert!(error.contains(&format!("port {port} of every address")), "{error}");
+        drop(everywhere);
+        check_port(network.address(1), port).unwrap();
     }
 
     #[test]

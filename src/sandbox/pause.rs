@@ -66,9 +66,8 @@ pub fn die_with_parent() -> Result<(), PauseError> {
     if told.is_some_and(|told| told != getppid().as_raw()) { Err(PauseError::Orphaned) } else { Ok(()) }
 }
 
-/// Waits until it is told to stop; returns the exit code.
+/// Waits until it is told to stop; returns the exit code. The program has [asked to die with its parent](die_with_parent) when it began.
 pub fn run(pause: &Pause) -> Result<u8, PauseError> {
-    die_with_parent()?;
     if let Some(comm) = &pause.comm {
         let name = CString::new(comm.as_str()).map_err(refused("use the name of the process"))?;
         prctl::set_name(&name).map_err(refused("take the name of the process"))?;

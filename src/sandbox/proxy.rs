@@ -9,7 +9,7 @@
 //! the kubelet has not seen it yet), the client sees its connection accepted and then reset, where on a real cluster it would see it refused.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     sync::{Arc, Mutex},
     time::Duration,
@@ -25,7 +25,12 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Cluster, kinds::Kind, object::Look};
+use super::{
+    Cluster,
+    events::{Source, Tone, tell},
+    kinds::Kind,
+    object::Look,
+};
 
 /// How long connecting to an endpoint may take; on loopback the answer is immediate.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -48,8 +53,11 @@ struct Open {
 pub(crate) async fn run(cluster: Arc<Cluster>) {
     let mut changes = cluster.store.follow(&[Kind::Service, Kind::EndpointSlice]);
     let mut open: BTreeMap<SocketAddr, Open> = BTreeMap::new();
+    // Where we cannot listen, and said so.
+    let mut told = BTreeSet::new();
     loop {
         let wanted = wanted(&cluster);
+        told.retain(|address| wanted.contains_key(address));
         let gone: Vec<_> = open.keys().filter(|address| !wanted.contains_key(*address)).copied().collect();
         for address in gone {
             let closing = open.remove(&address).expect("it was just listed");
@@ -58,15 +66,27 @@ pub(crate) async fn run(cluster: Arc<Cluster>) {
             closing.closed.await.ok();
         }
         let mut again = false;
-        for (address, endpoints) in wanted {
+        for (address, (service, endpoints)) in wanted {
             if let Some(known) = open.get(&address) {
                 *known.endpoints.lock().expect("no holder of this lock panics") = endpoints;
                 continue;
             }
-            let Ok(listener) = TcpListener::bind(address).await else {
-                again = true;
-                continue;
+            let listener = match TcpListener::bind(address).await {
+                Ok(listener) => listener,
+                Err(error) => {
+                    if told.insert(address) {
+                        let port = address.port();
+                        let why = format!(
+                            "could not listen on {address}: {error}; if another program listens on port {port} of every address, clients of this \
+                             service reach that program: stop it, or give it an address of its own"
+                        );
+                        tell(&cluster.store, Source::controller("kube-proxy"), &service, Tone::Warning, "FailedToListen", &why);
+                    }
+                    again = true;
+                    continue;
+                }
             };
+            told.remove(&address);
             let endpoints = Arc::new(Mutex::new(endpoints));
             let closing = CancellationToken::new();
             let closed = tokio::spawn(serve(listener, endpoints.clone(), closing.clone(), cluster.stopping.clone()));
@@ -80,8 +100,8 @@ pub(crate) async fn run(cluster: Arc<Cluster>) {
     }
 }
 
-/// The addresses that should listen now, and where each leads.
-fn wanted(cluster: &Cluster) -> BTreeMap<SocketAddr, Vec<SocketAddr>> {
+/// The addresses that should listen now, of which service each is, and where it leads.
+fn wanted(cluster: &Cluster) -> BTreeMap<SocketAddr, (Arc<Value>, Vec<SocketAddr>)> {
     let slices = cluster.store.list(Kind::EndpointSlice, None);
     let mut wanted = BTreeMap::new();
     for service in cluster.store.list(Kind::Service, None) {
@@ -93,7 +113,7 @@ fn wanted(cluster: &Cluster) -> BTreeMap<SocketAddr, Vec<SocketAddr>> {
             let Some(number) = port.int("/port").and_then(|port| u16::try_from(port).ok()) else { continue };
             let endpoints: Vec<_> = slices.iter().filter(of_service).flat_map(|slice| ready(slice, port.text("/name"))).collect();
             if !endpoints.is_empty() {
-                wanted.insert(SocketAddr::new(address, number), endpoints);
+                wanted.insert(SocketAddr::new(address, number), (service.clone(), endpoints));
             }
         }
     }

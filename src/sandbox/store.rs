@@ -10,7 +10,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use chrono::Utc;
@@ -151,7 +151,8 @@ impl Store {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().expect("no holder of this lock panics")
+        // Every write to what the lock guards is made in `record`, which does not fail half-way: a request that panics is one request lost, not the cluster.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The version of the newest change.
@@ -665,6 +666,24 @@ mod tests {
         let Deleted::Going(object) = again(5) else { panic!("still going") };
         assert_eq!(object.int("/metadata/deletionGracePeriodSeconds"), Some(5));
         assert!(matches!(again(0), Deleted::Gone(_)));
+    }
+
+    #[test]
+    fn a_pod_may_be_given_more_time_than_a_clock_can_tell() {
+        let store = store();
+        store.create(Kind::Pod, pod("a", "worker-1"), false).unwrap();
+        let how = Deletion { grace: Some(i64::MAX), ..Deletion::default() };
+        let Deleted::Going(object) = store.delete(&key(Kind::Pod, "a"), &how).unwrap() else { panic!("it has time") };
+        assert_eq!(object.int("/metadata/deletionGracePeriodSeconds"), Some(i64::MAX));
+    }
+
+    #[test]
+    fn a_request_that_panics_leaves_the_store_in_use() {
+        let store = store();
+        store.create(Kind::ConfigMap, config("a"), false).unwrap();
+        let panics = || store.update(&key(Kind::ConfigMap, "a"), Part::Main, false, |_| panic!("a bug of ours"));
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(panics)).is_err());
+        assert!(store.get(Kind::ConfigMap, "default", "a").is_some());
     }
 
     #[test]

@@ -90,6 +90,8 @@ async fn what_is_wrong_is_refused_with_a_status() {
     assert_eq!(code(&services.get("nosuch").await.unwrap_err()), 404);
     let pods = Api::<Pod>::default_namespaced(client.clone());
     assert_eq!(code(&pods.list(&ListParams::default().fields("spec.nosuch=x")).await.unwrap_err()), 400);
+    let path = http::Request::delete("/api/v1/namespaces/default/pods/p?gracePeriodSeconds=-1").body(Vec::new()).unwrap();
+    assert_eq!(code(&client.request::<serde_json::Value>(path).await.unwrap_err()), 422);
     let path = http::Request::get("/apis/batch/v1/jobs").body(Vec::new()).unwrap();
     assert_eq!(code(&client.request::<serde_json::Value>(path).await.unwrap_err()), 404);
 }

@@ -1,6 +1,9 @@
 //! A workload that is hurt and comes back: restarts, drains, deletions, the service in front of it.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use comeback::sandbox::{Defect, Options};
 use futures::StreamExt;
@@ -11,7 +14,7 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, ResourceExt,
-    api::{DeleteParams, EvictParams, ListParams, Patch, PatchParams},
+    api::{DeleteParams, EvictParams, ListParams, Patch, PatchParams, WatchEvent, WatchParams},
     runtime::conditions,
 };
 use serde_json::json;
@@ -100,6 +103,28 @@ async fn a_killed_engine_takes_its_container_with_it_and_the_container_is_starte
 }
 
 #[tokio::test]
+async fn a_first_restart_shows_its_end() {
+    let (_sandbox, client) = sandbox(20).await;
+    let pods = Api::<Pod>::default_namespaced(client.clone());
+    run_pod(&client, "p", json!(["sandbox-pause"]), 0).await;
+    let ready = wait_for_pod(&pods, "the pod to be ready", is_ready).await;
+    signal(&client, "p", "c", "comeback", "SIGKILL").await.unwrap();
+    let mut changes = pods.watch(&WatchParams::default(), &ready.resource_version().unwrap()).await.unwrap().boxed();
+    let mut ended = false;
+    soon("the restart", async {
+        loop {
+            let WatchEvent::Modified(pod) = changes.next().await.unwrap().unwrap() else { panic!("the pod only changes") };
+            ended |= container(&pod).state.as_ref().unwrap().terminated.is_some() && !is_ready(&pod);
+            if container(&pod).restart_count == 1 {
+                return;
+            }
+        }
+    })
+    .await;
+    assert!(ended, "it went from one life to the next without an end");
+}
+
+#[tokio::test]
 async fn a_signal_to_nobody_or_of_no_kind_is_refused() {
     let (_sandbox, client) = sandbox(20).await;
     deploy(&client, server(), 30).await;
@@ -128,6 +153,7 @@ async fn a_drained_pod_comes_back_elsewhere_and_its_volume_follows() {
     let file = sandbox.dir().join("volumes").join(&volume).join("written");
     std::fs::write(&file, "before").unwrap();
 
+    let version = attachments.list(&ListParams::default()).await.unwrap().metadata.resource_version.unwrap();
     let nodes = Api::<Node>::all(client.clone());
     nodes.cordon(&from).await.unwrap();
     let pods = Api::<Pod>::default_namespaced(client.clone());
@@ -135,6 +161,12 @@ async fn a_drained_pod_comes_back_elsewhere_and_its_volume_follows() {
     let after = ready_pod(&client, &before.uid().unwrap()).await;
     assert_ne!(node_of(&after), from);
     assert_eq!(attached().await, [(volume, node_of(&after))]);
+    // A kubelet that mounts at that very moment has to see that it is too late: it is told before the attachment goes.
+    let mut changes = attachments.watch(&WatchParams::default(), &version).await.unwrap().boxed();
+    let first = soon("a change", changes.next()).await.unwrap().unwrap();
+    assert!(matches!(&first, WatchEvent::Modified(one) if !one.status.as_ref().unwrap().attached), "{first:?}");
+    let second = soon("a change", changes.next()).await.unwrap().unwrap();
+    assert!(matches!(second, WatchEvent::Deleted(_)), "{second:?}");
     assert_eq!(std::fs::read_to_string(file).unwrap(), "before");
     assert!(pods.get_opt(&before.name_any()).await.unwrap().is_none(), "one node at a time");
     nodes.uncordon(&from).await.unwrap();
@@ -211,6 +243,18 @@ async fn a_replaced_service_keeps_its_address() {
 }
 
 #[tokio::test]
+async fn a_service_whose_address_is_taken_says_so() {
+    let (_sandbox, client) = sandbox(20).await;
+    let everywhere = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = everywhere.local_addr().unwrap().port();
+    deploy(&client, server(), 30).await;
+    let services = Api::<Service>::default_namespaced(client.clone());
+    let spec = json!({ "selector": { "app": "mssql" }, "ports": [{ "port": port, "targetPort": 1433 }] });
+    crate::support::create(&services, json!({ "metadata": { "name": "other" }, "spec": spec })).await;
+    until("it is told", SOON, async || reasons(&client, "other").await.contains(&"FailedToListen".to_owned())).await;
+}
+
+#[tokio::test]
 async fn an_image_that_is_not_ours_is_not_pulled() {
     let (_sandbox, client) = sandbox(20).await;
     let pods = Api::<Pod>::default_namespaced(client.clone());
@@ -221,7 +265,7 @@ async fn an_image_that_is_not_ours_is_not_pulled() {
 }
 
 #[tokio::test]
-async fn a_deleted_pod_has_its_grace_period_and_a_forced_one_has_none() {
+async fn a_deleted_pod_has_its_grace_period_and_a_forced_one_runs_on_without_its_object() {
     let (_sandbox, client) = sandbox(20).await;
     let pods = Api::<Pod>::default_namespaced(client.clone());
     let stubborn = json!(["sandbox-pause", "--ignore-term"]);
@@ -243,12 +287,28 @@ async fn a_deleted_pod_has_its_grace_period_and_a_forced_one_has_none() {
     assert!(began.elapsed() >= Duration::from_secs(20) / 20, "it had its time: {:?}", began.elapsed());
     assert!(!is_alive(pid), "an object that is gone leaves no process");
 
-    run_pod(&client, "forced", stubborn, 600).await;
+    run_pod(&client, "forced", stubborn, 20).await;
     listening("forced").await;
     let pid = pids(&processes(&client, "forced", "c").await.unwrap())[0];
+    let began = Instant::now();
     pods.delete("forced", &DeleteParams::default().grace_period(0)).await.unwrap();
     assert!(pods.get_opt("forced").await.unwrap().is_none(), "the object goes at once");
-    until("the process is dead", DEAD_WITHIN, async || !is_alive(pid)).await;
+    until("the process is dead", SOON, async || !is_alive(pid)).await;
+    assert!(began.elapsed() >= Duration::from_secs(20) / 20, "a kubelet stops in order what it knew: {:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn what_a_finished_pod_said_goes_with_its_object() {
+    let (sandbox, client) = sandbox(20).await;
+    let pods = Api::<Pod>::default_namespaced(client.clone());
+    let args = json!(["sandbox-pause", "--exit", "0"]);
+    let spec = json!({ "restartPolicy": "Never", "containers": [{ "name": "c", "image": "comeback", "args": args }] });
+    let made = crate::support::create(&pods, json!({ "metadata": { "name": "p" }, "spec": spec })).await;
+    wait_for_pod(&pods, "the pod to have ended", |pod| pod.status.as_ref().unwrap().phase.as_deref() == Some("Succeeded")).await;
+    let directory = sandbox.dir().join("pods").join(made.uid().unwrap());
+    assert!(directory.is_dir());
+    pods.delete("p", &DeleteParams::default()).await.unwrap();
+    until("its directory is removed", SOON, async || !directory.exists()).await;
 }
 
 #[tokio::test]
@@ -271,15 +331,49 @@ async fn a_failing_liveness_probe_restarts_the_container() {
 #[tokio::test]
 async fn a_new_template_replaces_the_pod_and_recreate_never_runs_two() {
     let (_sandbox, client) = sandbox(20).await;
-    deploy(&client, server(), 30).await;
-    let before = ready_pod(&client, "").await;
     let deployments = Api::<Deployment>::default_namespaced(client.clone());
-    deployments.restart("mssql").await.unwrap();
-    let after = ready_pod(&client, &before.uid().unwrap()).await;
+    // Without a volume, which alone would keep the second one from running; and slow to stop, so that there is time for a second.
+    let args = json!(["sandbox-pause", "--port", "1433", "--ignore-term"]);
+    let template = json!({ "metadata": { "labels": { "app": "d" } }, "spec": {
+        "terminationGracePeriodSeconds": 20, "containers": [{
+            "name": "c", "image": "comeback", "args": args, "readinessProbe": { "tcpSocket": { "port": 1433 }, "periodSeconds": 1 },
+        }],
+    } });
+    let spec = json!({
+        "replicas": 1, "strategy": { "type": "Recreate" }, "selector": { "matchLabels": { "app": "d" } }, "template": template,
+    });
+    crate::support::create(&deployments, json!({ "metadata": { "name": "d" }, "spec": spec })).await;
+    let before = ready_pod(&client, "").await;
     let pods = Api::<Pod>::default_namespaced(client.clone());
-    assert!(pods.get_opt(&before.name_any()).await.unwrap().is_none());
+    let version = pods.list(&ListParams::default()).await.unwrap().metadata.resource_version.unwrap();
+    deployments.restart("d").await.unwrap();
+    let mut changes = pods.watch(&WatchParams::default(), &version).await.unwrap().boxed();
+    let mut unfinished = BTreeSet::from([before.uid().unwrap()]);
+    let after = soon("another pod to be ready", async {
+        loop {
+            match changes.next().await.unwrap().unwrap() {
+                WatchEvent::Added(pod) | WatchEvent::Modified(pod) => {
+                    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+                    if matches!(phase, Some("Succeeded" | "Failed")) {
+                        unfinished.remove(&pod.uid().unwrap());
+                    } else {
+                        unfinished.insert(pod.uid().unwrap());
+                    }
+                    assert!(unfinished.len() <= 1, "two at once: {pod:?}");
+                    if is_ready(&pod) && pod.uid() != before.uid() {
+                        return pod;
+                    }
+                }
+                WatchEvent::Deleted(pod) => {
+                    unfinished.remove(&pod.uid().unwrap());
+                }
+                other => panic!("unexpected: {other:?}"),
+            }
+        }
+    })
+    .await;
     assert_ne!(after.labels()["pod-template-hash"], before.labels()["pod-template-hash"]);
-    wait_until(&deployments, "mssql", "is complete", conditions::is_deployment_completed()).await;
+    wait_until(&deployments, "d", "is complete", conditions::is_deployment_completed()).await;
 }
 
 #[tokio::test]

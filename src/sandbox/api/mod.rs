@@ -117,7 +117,7 @@ async fn handle(api: &Api, request: Request) -> Result<Response, Refusal> {
         Place::Health => Ok("ok".into_response()),
         Place::Discovery(document) => discovery::answer(&asked, &document),
         Place::Objects(place) => objects::answer(cluster, &asked, &place).await,
-        Place::Container(place) => processes::answer(cluster, &asked, &place),
+        Place::Container(place) => processes::answer(cluster, asked, place).await,
     }
 }
 

@@ -312,7 +312,15 @@ fn deletion(asked: &Asked) -> Result<Deletion, Refusal> {
         how.dependents = dependents(policy)?;
     }
     how.dry_run |= asked.is_dry_run();
+    check_grace(how.grace)?;
     Ok(how)
+}
+
+fn check_grace(grace: Option<i64>) -> Result<(), Refusal> {
+    if grace.is_some_and(|grace| grace < 0) {
+        return Err(Refusal::unprocessable("gracePeriodSeconds must be greater than or equal to 0"));
+    }
+    Ok(())
 }
 
 fn deletion_options(options: &Value) -> Result<Deletion, Refusal> {
@@ -326,9 +334,7 @@ fn deletion_options(options: &Value) -> Result<Deletion, Refusal> {
         text("/propagationPolicy").map_or(Ok(Dependents::Background), |policy| dependents(&policy))?
     };
     let grace = options.int("/gracePeriodSeconds");
-    if grace.is_some_and(|grace| grace < 0) {
-        return Err(Refusal::unprocessable("gracePeriodSeconds must be greater than or equal to 0"));
-    }
+    check_grace(grace)?;
     Ok(Deletion {
         grace,
         uid: text("/preconditions/uid"),

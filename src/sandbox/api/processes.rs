@@ -20,17 +20,22 @@ use super::{
     path::ContainerPlace,
 };
 
-/// Answers a request about the processes of a container.
-pub(super) fn answer(cluster: &Cluster, asked: &Asked, place: &ContainerPlace) -> Result<Response, Refusal> {
+/// Answers a request about the processes of a container. Reading all of `/proc` takes its time, so it is done where that holds up nobody.
+pub(super) async fn answer(cluster: &Cluster, asked: Asked, place: ContainerPlace) -> Result<Response, Refusal> {
     let process = cluster.container(&place.namespace, &place.pod, &place.container).ok_or_else(|| {
         Refusal::nothing_found(format!("container `{}` of pod `{}/{}` is not running here", place.container, place.namespace, place.pod))
     })?;
+    let looked = tokio::task::spawn_blocking(move || look(&process, &asked, &place)).await;
+    looked.map_err(|_| Refusal::internal("the sandbox is stopping"))?
+}
+
+fn look(process: &Process, asked: &Asked, place: &ContainerPlace) -> Result<Response, Refusal> {
     let there = process.members();
     let body = match (asked.method.as_str(), place.verb.as_str()) {
         ("GET", "processes") => json!({ "processes": there.iter().map(|one| described(one, &there)).collect::<Vec<_>>() }),
         ("POST", "signal") => {
             let wanted = asked.object()?;
-            json!({ "signalled": signal(&process, &there, &wanted)? })
+            json!({ "signalled": signal(process, &there, &wanted)? })
         }
         (_, "processes" | "signal") => return Err(Refusal::method_not_allowed()),
         _ => return Err(Refusal::no_such_path()),

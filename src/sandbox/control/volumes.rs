@@ -198,24 +198,42 @@ fn volumes_of(cluster: &Cluster, pod: &Value) -> Vec<String> {
     claims.filter(|claim| claim.text("/status/phase") == "Bound").map(|claim| claim.text("/spec/volumeName").to_owned()).collect()
 }
 
+/// Detaches what nobody uses.
+///
+/// A kubelet says that a volume is in use and then asks whether it is attached; we say that it is not attached and then ask whether it is in use. So
+/// one of the two always sees the other, whatever comes between.
 fn detach(cluster: &Cluster) {
-    let pods = cluster.store.list(Kind::Pod, None);
     for attachment in cluster.store.list(Kind::VolumeAttachment, None) {
         let (volume, node) = (attachment.text("/spec/source/persistentVolumeName"), attachment.text("/spec/nodeName"));
-        let uses = |one: &Arc<Value>| {
-            one.text("/spec/nodeName") == node && !pod::is_finished(one) && volumes_of(cluster, one).iter().any(|used| used == volume)
-        };
-        let is_mounted = cluster
-            .store
-            .get(Kind::Node, "", node)
-            .is_some_and(|node| node.list("/status/volumesInUse").iter().any(|used| *used == unique_name(volume)));
-        if is_mounted || pods.iter().any(uses) {
+        if is_used(cluster, volume, node) {
             continue;
         }
-        if cluster.store.delete(&Key::of(Kind::VolumeAttachment, &attachment), &Deletion::default()).is_ok() {
+        let key = Key::of(Kind::VolumeAttachment, &attachment);
+        let mark = |attached: bool| {
+            let change = |attachment: &mut Value| {
+                object::set(attachment, "/status/attached", attached);
+                Ok(())
+            };
+            cluster.store.update(&key, Part::Whole, false, change).is_ok()
+        };
+        if !mark(false) {
+            continue;
+        }
+        if is_used(cluster, volume, node) {
+            mark(true);
+        } else if cluster.store.delete(&key, &Deletion::default()).is_ok() {
             tell_attached(cluster, node);
         }
     }
+}
+
+/// Whether a pod on that node uses the volume, or the node says that it is mounted there.
+fn is_used(cluster: &Cluster, volume: &str, node: &str) -> bool {
+    let uses = |one: &Arc<Value>| {
+        one.text("/spec/nodeName") == node && !pod::is_finished(one) && volumes_of(cluster, one).iter().any(|used| used == volume)
+    };
+    let says_so = |node: Arc<Value>| node.list("/status/volumesInUse").iter().any(|used| *used == unique_name(volume));
+    cluster.store.list(Kind::Pod, None).iter().any(uses) || cluster.store.get(Kind::Node, "", node).is_some_and(says_so)
 }
 
 fn attach(cluster: &Cluster, told: &mut Told) {

@@ -87,7 +87,7 @@ impl Setting<'_> {
     fn program(&self, args: Vec<String>, environment: &BTreeMap<String, String>) -> Command {
         let mut command = Command::new(&self.cluster.binary);
         command.args(args).env_clear().envs(environment).stdin(Stdio::null());
-        command.current_dir(self.cluster.dir.join("pods").join(self.pod.uid()));
+        command.current_dir(super::pod_directory(&self.cluster.dir, self.pod.uid()));
         command
     }
 

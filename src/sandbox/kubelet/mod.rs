@@ -24,7 +24,7 @@ use super::{
     api::architecture,
     kinds::Kind,
     object::{self, Look},
-    store::{Key, Part},
+    store::{Deletion, Key, Part},
 };
 
 /// The taint that keeps everything off the control plane.
@@ -41,7 +41,12 @@ pub(super) struct Kubelet {
 
 /// Where what a container says is kept: one file for each of its lives.
 pub(super) fn log_file(dir: &Path, uid: &str, container: &str, life: i64) -> PathBuf {
-    dir.join("pods").join(uid).join(container).join(format!("{life}.log"))
+    pod_directory(dir, uid).join(container).join(format!("{life}.log"))
+}
+
+/// Where all that is of one pod is kept, except for its persistent volumes.
+fn pod_directory(dir: &Path, uid: &str) -> PathBuf {
+    dir.join("pods").join(uid)
 }
 
 /// Makes the object of a node. The control plane is number 0.
@@ -90,16 +95,31 @@ pub(super) fn register(cluster: &Cluster, name: &str, number: u8) {
 pub(super) async fn run(cluster: Arc<Cluster>, node: String) {
     let kubelet = Arc::new(Kubelet { cluster: cluster.clone(), node, mounted: Mutex::default() });
     let mut changes = cluster.store.follow(&[Kind::Pod]);
-    let mut workers: JoinSet<String> = JoinSet::new();
+    let mut workers: JoinSet<(Key, String)> = JoinSet::new();
     let mut known = BTreeSet::new();
+    // Pods without a worker whose directories are there: their logs can be asked for as long as the objects can.
+    let mut left: Vec<(Key, String)> = Vec::new();
     loop {
+        left.retain(|(key, uid)| {
+            let stays = cluster.store.get(key.kind, &key.namespace, &key.name).is_some_and(|pod| pod.uid() == uid);
+            if !stays {
+                std::fs::remove_dir_all(pod_directory(&cluster.dir, uid)).ok();
+            }
+            stays
+        });
         for pod in cluster.store.list(Kind::Pod, None) {
-            let is_ours = pod.text("/spec/nodeName") == kubelet.node && !object::pod::is_finished(&pod);
-            if is_ours && known.insert(pod.uid().to_owned()) {
-                let (kubelet, uid) = (kubelet.clone(), pod.uid().to_owned());
+            if pod.text("/spec/nodeName") != kubelet.node {
+                continue;
+            }
+            if object::pod::is_finished(&pod) {
+                remove_finished(&cluster, &pod, &known);
+                continue;
+            }
+            if known.insert(pod.uid().to_owned()) {
+                let (kubelet, key, uid) = (kubelet.clone(), Key::of(Kind::Pod, &pod), pod.uid().to_owned());
                 workers.spawn(async move {
                     worker::run(kubelet, pod).await;
-                    uid
+                    (key, uid)
                 });
             }
         }
@@ -107,14 +127,24 @@ pub(super) async fn run(cluster: Arc<Cluster>, node: String) {
             biased;
             () = cluster.stopping.cancelled() => break,
             Some(done) = workers.join_next(), if !workers.is_empty() => {
-                if let Ok(uid) = done {
+                if let Ok((key, uid)) = done {
                     known.remove(&uid);
+                    left.push((key, uid));
                 }
             }
             () = changes.changed() => {}
         }
     }
     while workers.join_next().await.is_some() {}
+}
+
+/// Removes a pod that has ended but was given time to go by its deletion, unless its worker is still there to do so.
+fn remove_finished(cluster: &Cluster, pod: &Value, known: &BTreeSet<String>) {
+    if pod.int("/metadata/deletionGracePeriodSeconds").is_some_and(|grace| grace > 0) && !known.contains(pod.uid()) {
+        let how = Deletion { grace: Some(0), uid: Some(pod.uid().to_owned()), ..Deletion::default() };
+        // Somebody else may have removed it already.
+        cluster.store.delete(&Key::of(Kind::Pod, pod), &how).ok();
+    }
 }
 
 impl Kubelet {

@@ -11,6 +11,7 @@ use tokio::{
     sync::mpsc,
     time::{MissedTickBehavior, interval, sleep, timeout},
 };
+use tokio_util::task::TaskTracker;
 
 use super::{
     super::{Cluster, object::Look},
@@ -94,6 +95,8 @@ pub(super) struct Probing {
     pub(super) mounts: Arc<Mounts>,
     /// Who is told.
     pub(super) reports: mpsc::Sender<Report>,
+    /// Where the commands of probes are counted until they have ended.
+    pub(super) tracker: TaskTracker,
 }
 
 /// Probes a container until it is told to stop, by being dropped, or nobody listens any more.
@@ -190,7 +193,8 @@ impl Probing {
         let setting =
             Setting { cluster: &self.cluster, pod: &self.pod, container: &self.spec, address: self.address, mounts: &self.mounts };
         let command = setting.exec(probe.list("/exec/command"))?;
-        let process = self.cluster.spawner().ok_or("the sandbox is stopping")?.spawn(command).await.map_err(|error| error.to_string())?;
+        let spawner = self.cluster.spawner().ok_or("the sandbox is stopping")?;
+        let process = spawner.spawn(command, Some(self.tracker.token())).await.map_err(|error| error.to_string())?;
         // Whoever stops probing half-way must not leave the command behind.
         let guard = KillOnDrop(process);
         match timeout(limit, guard.0.ended()).await {

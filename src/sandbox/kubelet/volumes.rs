@@ -46,7 +46,7 @@ pub(super) fn attached(cluster: &Cluster, node: &str, pod: &Value) -> Result<BTr
 /// Makes the directories of all volumes of a pod. `persistent` is what [`attached`] said.
 pub(super) fn mount(cluster: &Cluster, pod: &Value, persistent: &BTreeMap<String, String>) -> Result<Mounts, String> {
     let mut mounts = Mounts::default();
-    let own = cluster.dir.join("pods").join(pod.uid()).join("volumes");
+    let own = super::pod_directory(&cluster.dir, pod.uid()).join("volumes");
     for volume in pod.list("/spec/volumes") {
         let name = volume.text("/name");
         let failed = |error: io::Error| format!("MountVolume.SetUp failed for volume \"{name}\": {error}");

@@ -4,7 +4,8 @@
 //! 2. It gets an address.
 //! 3. Its containers are started, probed, and started again when they end, until the pod is deleted or all have ended for good.
 //! 4. When it is deleted: SIGTERM to the first process of each container, SIGKILL to all of it when the grace period is over; then the volumes are
-//!    let go and the object is removed. When the object vanishes (a forced deletion): SIGKILL at once.
+//!    let go and the object is removed. When the object vanishes (a forced deletion) the containers are stopped in the same way, since a kubelet gives
+//!    every one of them a second at least: they run on beside the pod that replaces theirs, and keep their volumes until they have ended.
 //!
 //! The order of the last steps is a law: *volumes are let go only when no process of the pod is left*, so that the next node never writes beside
 //! this one.
@@ -16,8 +17,9 @@ use serde_json::{Value, json};
 use tokio::{
     sync::mpsc,
     task::JoinHandle,
-    time::{Instant, MissedTickBehavior, interval, sleep_until, timeout},
+    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout},
 };
+use tokio_util::task::TaskTracker;
 
 use super::{
     super::{
@@ -42,8 +44,10 @@ use super::{
 const RELIST: Duration = Duration::from_secs(1);
 /// How often a kubelet tries again what could not be done: mounting, an address, a container's configuration.
 const TRY_AGAIN: Duration = Duration::from_secs(10);
-/// After SIGKILL a process is gone within this, or it is stuck in the kernel and we leave it.
+/// After SIGKILL a process is gone within this, or it is stuck in the kernel: then that is told, and a sandbox that stops leaves it.
 const DIES_WITHIN: Duration = Duration::from_secs(5);
+/// A kubelet always gives a container this many seconds to stop in order.
+const SHORTEST_GRACE: i64 = 1;
 /// How many reports of probes may wait.
 const REPORTS: usize = 64;
 
@@ -62,6 +66,8 @@ struct Worker {
     containers: Vec<Container>,
     changes: Follow,
     reports: (mpsc::Sender<Report>, mpsc::Receiver<Report>),
+    /// The probes of all lives of all containers, and the processes that they started.
+    probes: TaskTracker,
 }
 
 struct Container {
@@ -92,6 +98,8 @@ struct Run {
     ready: bool,
     /// When SIGKILL follows the SIGTERM that was sent.
     kill_at: Option<Instant>,
+    /// Whether it was told that a killed process does not die.
+    told_stuck: bool,
     probes: JoinHandle<()>,
 }
 
@@ -134,10 +142,12 @@ pub(super) async fn run(kubelet: Arc<Kubelet>, pod: Arc<Value>) {
         containers,
         changes: cluster.store.follow(&[Kind::Pod, Kind::PersistentVolumeClaim, Kind::VolumeAttachment, Kind::Secret, Kind::ConfigMap]),
         reports: mpsc::channel(REPORTS),
+        probes: TaskTracker::new(),
         pod,
         kubelet,
     };
     worker.live().await;
+    worker.end_probes().await;
     worker.let_go();
 }
 
@@ -178,12 +188,15 @@ impl Worker {
         loop {
             match self.fate() {
                 Fate::Stays => {}
-                Fate::Leaves => return self.leave().await,
-                Fate::Gone => return self.kill().await,
+                Fate::Leaves | Fate::Gone => return self.leave().await,
             }
             self.start_what_is_due().await;
             self.publish();
             if self.is_over() {
+                // Whoever deleted it before that was told gave it time, and waits for us. From now on a deletion is immediate.
+                if matches!(self.fate(), Fate::Leaves) {
+                    self.finish().await;
+                }
                 return;
             }
             let due = self.next_due();
@@ -244,9 +257,10 @@ impl Worker {
                 self.in_use.push(volume);
             }
         }
-        // Asked again now that they are in use: what was attached before may have been detached in between, and cannot be any more.
+        // Asked again now that they are in use: what was attached before may have been detached in between. From here on whoever wants to detach it
+        // sees that it is in use, after they have said that it is not attached and before they act on it.
         let wanted: BTreeMap<_, _> = volumes::attached(&cluster, &node, &pod).inspect_err(|_| self.let_go_of_volumes())?;
-        let home = cluster.dir.join("pods").join(pod.uid());
+        let home = super::pod_directory(&cluster.dir, pod.uid());
         std::fs::create_dir_all(&home).map_err(|error| format!("could not make `{}`: {error}", home.display()))?;
         self.mounts = Arc::new(volumes::mount(&cluster, &pod, &wanted)?);
         Ok(())
@@ -269,18 +283,21 @@ impl Worker {
                 Life::Running(_) => (false, None),
             };
             if is_due {
+                if ended.is_some() {
+                    // Whoever watches sees the end before the new life, however soon that begins.
+                    self.publish();
+                }
                 self.start(n, ended.unwrap_or(now)).await;
-            } else if let (Life::Ended { state, ended, due: Some(due) }, restarts) = (&self.containers[n].life, self.containers[n].restarts)
-            {
+            } else if let Life::Ended { state, ended, due: Some(due) } = &self.containers[n].life {
                 // It waits: what it was becomes the last state, as soon as that has been told.
                 let (state, ended, due) = (state.clone(), *ended, *due);
                 self.publish();
-                self.back_off(n, &state, ended, due, restarts);
+                self.back_off(n, &state, ended, due);
             }
         }
     }
 
-    fn back_off(&mut self, n: usize, state: &Value, ended: Instant, due: Instant, _restarts: i64) {
+    fn back_off(&mut self, n: usize, state: &Value, ended: Instant, due: Instant) {
         let (namespace, name, uid) = (self.key.namespace.clone(), self.key.name.clone(), self.pod.uid().to_owned());
         let container = &mut self.containers[n];
         let wait = container.back_off.wait(ended).unwrap_or_default();
@@ -325,7 +342,7 @@ impl Worker {
         let started = match (logs, spawner) {
             (Ok((out, err)), Some(spawner)) => {
                 command.stdout(out).stderr(err);
-                spawner.spawn(command).await
+                spawner.spawn(command, None).await
             }
             (Err(error), _) => Err(error),
             (Ok(_), None) => return,
@@ -336,7 +353,7 @@ impl Worker {
         };
         let id = format!("sandbox://{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
         cluster.add_container(&self.key, &name, process.clone());
-        let probes = tokio::spawn(probe::run(Probing {
+        let probes = self.probes.spawn(probe::run(Probing {
             cluster: cluster.clone(),
             pod,
             spec: self.containers[n].spec.clone(),
@@ -345,6 +362,7 @@ impl Worker {
             address,
             mounts,
             reports: self.reports.0.clone(),
+            tracker: self.probes.clone(),
         }));
         let container = &mut self.containers[n];
         if container.has_lived {
@@ -355,7 +373,15 @@ impl Worker {
         }
         let has_probe = |probe: &str| container.spec.has(probe);
         let started = !has_probe("/startupProbe");
-        let run = Run { process, since: object::now(), started, ready: started && !has_probe("/readinessProbe"), kill_at: None, probes };
+        let run = Run {
+            process,
+            since: object::now(),
+            started,
+            ready: started && !has_probe("/readinessProbe"),
+            kill_at: None,
+            told_stuck: false,
+            probes,
+        };
         container.restarts = life;
         container.has_lived = true;
         container.id = id;
@@ -413,7 +439,20 @@ impl Worker {
             let Life::Running(run) = &self.containers[n].life else { continue };
             if let Some(exit) = run.process.exit() {
                 self.end(n, &exit);
+            } else if run.process.stuck_for().is_some_and(|time| time > DIES_WITHIN) {
+                self.tell_stuck(n);
             }
+        }
+    }
+
+    /// Tells once that a container's processes were killed and are still there.
+    fn tell_stuck(&mut self, n: usize) {
+        let Life::Running(run) = &mut self.containers[n].life else { return };
+        if !std::mem::replace(&mut run.told_stuck, true) {
+            let name = self.containers[n].spec.text("/name");
+            let message =
+                format!("error killing pod: the processes of container {name} were killed {DIES_WITHIN:?} ago and are still there");
+            self.tell_of(n, Tone::Warning, "FailedKillPod", &message);
         }
     }
 
@@ -473,7 +512,7 @@ impl Worker {
             if let Life::Running(run) = &mut container.life
                 && run.kill_at.is_some_and(|at| at <= now)
             {
-                run.process.kill_all();
+                drop(killing(&run.process));
                 run.kill_at = None;
             }
         }
@@ -493,7 +532,7 @@ impl Worker {
         self.containers.iter().all(|container| matches!(container.life, Life::Ended { due: None, .. }))
     }
 
-    /// The pod is being deleted: an orderly stop, then the object goes.
+    /// The pod is being deleted, or its object is gone: an orderly stop, then the object goes if it is there.
     async fn leave(&mut self) {
         let began = Instant::now();
         for n in 0..self.containers.len() {
@@ -518,11 +557,12 @@ impl Worker {
                 .filter_map(|container| if let Life::Running(run) = &container.life { Some(run.process.clone()) } else { None })
                 .collect();
             let Some(first) = live.first().cloned() else { break };
-            // The deadline may move closer: a second deletion can shorten the time.
-            let gone = matches!(self.fate(), Fate::Gone);
-            let grace = self.pod.int("/metadata/deletionGracePeriodSeconds").unwrap_or_default();
-            let deadline = began + self.cluster().speed.grace(grace);
-            if gone || Instant::now() >= deadline {
+            // The deadline may move closer: a second deletion can shorten the time. Of an object that is gone, what it said last counts.
+            self.fate();
+            let asked = self.pod.int("/metadata/deletionGracePeriodSeconds");
+            let grace = asked.or_else(|| self.pod.int("/spec/terminationGracePeriodSeconds")).unwrap_or(30);
+            let deadline = began + self.cluster().speed.grace(grace.max(SHORTEST_GRACE));
+            if Instant::now() >= deadline {
                 return self.kill_and_finish().await;
             }
             tokio::select! {
@@ -533,12 +573,31 @@ impl Worker {
                 () = sleep_until(deadline) => {}
             }
         }
-        self.finish();
+        self.finish().await;
     }
 
     async fn kill_and_finish(&mut self) {
         self.kill().await;
-        self.finish();
+        self.finish().await;
+    }
+
+    /// Ends all probes, and waits until no command of theirs is left: they run beside the containers, on the same volumes.
+    async fn end_probes(&mut self) {
+        for container in &self.containers {
+            if let Life::Running(run) = &container.life {
+                run.probes.abort();
+            }
+        }
+        self.probes.close();
+        let stopping = self.cluster().stopping.clone();
+        tokio::select! {
+            biased;
+            () = self.probes.wait() => {}
+            () = async {
+                stopping.cancelled().await;
+                sleep(DIES_WITHIN).await;
+            } => {}
+        }
     }
 
     /// Kills every process of the pod and returns when they are gone.
@@ -546,20 +605,35 @@ impl Worker {
         for container in &self.containers {
             if let Life::Running(run) = &container.life {
                 run.probes.abort();
-                run.process.kill_all();
+                drop(killing(&run.process));
             }
         }
         for n in 0..self.containers.len() {
             let Life::Running(run) = &self.containers[n].life else { continue };
             let process = run.process.clone();
-            if let Ok(exit) = timeout(DIES_WITHIN, process.ended()).await {
+            if let Some(exit) = self.end_of_killed(n, &process).await {
                 self.end(n, &exit);
             }
         }
     }
 
+    /// Waits for a killed container however long it takes, since until then it may write. Only a sandbox that stops gives up on it.
+    async fn end_of_killed(&mut self, n: usize, process: &Process) -> Option<Exit> {
+        if let Ok(exit) = timeout(DIES_WITHIN, process.ended()).await {
+            return Some(exit);
+        }
+        self.tell_stuck(n);
+        let stopping = self.cluster().stopping.clone();
+        tokio::select! {
+            biased;
+            exit = process.ended() => Some(exit),
+            () = stopping.cancelled() => None,
+        }
+    }
+
     /// Every process is gone: tells the last state, lets the volumes go, removes the object.
-    fn finish(&mut self) {
+    async fn finish(&mut self) {
+        self.end_probes().await;
         for container in &mut self.containers {
             if let Life::Ended { due, .. } = &mut container.life {
                 *due = None;
@@ -578,14 +652,11 @@ impl Worker {
         }
     }
 
-    /// Gives back what the pod had of its node. What its containers said stays as long as the object does.
+    /// Gives back what the pod had of its node, except for its directory: what its containers said stays as long as the object does.
     fn let_go(&mut self) {
         self.let_go_of_volumes();
         if let Some(address) = self.address.take() {
             self.cluster().network.give_back(address.into());
-        }
-        if matches!(self.fate(), Fate::Gone) {
-            std::fs::remove_dir_all(self.cluster().dir.join("pods").join(self.pod.uid())).ok();
         }
     }
 
@@ -632,6 +703,12 @@ impl Container {
             comes_back,
         }
     }
+}
+
+/// Kills all processes of a container, where reading all of `/proc` holds up nobody.
+fn killing(process: &Arc<Process>) -> JoinHandle<()> {
+    let process = process.clone();
+    tokio::task::spawn_blocking(move || process.kill_all())
 }
 
 /// A wait as Kubernetes writes it: `10s`, `1m20s`, `5m0s`.

@@ -4,7 +4,8 @@
 //! - *Every process is started by one thread*, the [`Spawner`]'s, which lives as long as the sandbox. The kernel's parent-death signal, by which our
 //!   processes notice that they are alone, fires when the thread that started them ends.
 //! - *A container ends as a whole.* When its first process ends, the rest of its group is killed and waited for before anybody is told, as the kernel
-//!   does when the first process of a PID namespace ends.
+//!   does when the first process of a PID namespace ends. A process that is stuck in the kernel, such as in the `fsync` of a slow disk, is waited for
+//!   however long that takes: it may still write.
 //! - *No signal goes to a stranger.* A process is only reaped under the lock that a signal is sent under, so its id cannot have been given to another;
 //!   for the other processes of a container the time at which they were started is compared first.
 
@@ -14,7 +15,7 @@ use std::{
     io,
     os::unix::process::CommandExt,
     process::Command,
-    sync::{Arc, Mutex, mpsc},
+    sync::{Arc, Mutex, OnceLock, mpsc},
     thread,
     time::{Duration, Instant},
 };
@@ -29,14 +30,14 @@ use nix::{
     unistd::Pid,
 };
 use tokio::sync::{oneshot, watch};
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 pub(crate) use self::tree::Running;
 
-/// How long the rest of a container may take to die of SIGKILL. Only a process stuck in the kernel takes longer, and then the container's end is told
-/// all the same.
-const REST_DIES_WITHIN: Duration = Duration::from_secs(2);
-/// How often the rest of a container is looked at while it dies.
+/// How soon the rest of a container is looked at again while it dies; each time twice as long.
 const REST_LOOK: Duration = Duration::from_millis(1);
+/// The longest time between two looks, for a rest that is stuck in the kernel.
+const LONGEST_REST_LOOK: Duration = Duration::from_millis(100);
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +60,19 @@ pub(crate) struct Spawner {
 
 struct Request {
     command: Command,
-    reply: oneshot::Sender<io::Result<std::process::Child>>,
+    token: Option<TaskTrackerToken>,
+    reply: oneshot::Sender<io::Result<Unclaimed>>,
+}
+
+/// A process on its way to whoever asked for it. If they wait no more, it is killed.
+struct Unclaimed(Option<Arc<Process>>);
+
+impl Drop for Unclaimed {
+    fn drop(&mut self) {
+        if let Some(process) = self.0.take() {
+            process.kill_all();
+        }
+    }
 }
 
 impl Spawner {
@@ -67,25 +80,25 @@ impl Spawner {
     pub(crate) fn start() -> io::Result<Self> {
         let (requests, inbox) = mpsc::channel::<Request>();
         thread::Builder::new().name("sandbox-spawner".into()).spawn(move || {
-            for Request { mut command, reply } in inbox {
-                // A request nobody waits for any more must not leave a process that nobody reaps.
-                if let Err(Ok(mut child)) = reply.send(command.spawn()) {
-                    child.kill().ok();
-                    child.wait().ok();
-                }
+            for Request { mut command, token, reply } in inbox {
+                // Watched from here on, so that it is reaped whether somebody waits for it or not.
+                let started = command.spawn().and_then(|child| Process::watch(&child, token));
+                reply.send(started.map(|process| Unclaimed(Some(process)))).ok();
             }
         })?;
         Ok(Self { requests })
     }
 
-    /// Starts a process in a group of its own.
-    pub(crate) async fn spawn(&self, mut command: Command) -> io::Result<Arc<Process>> {
+    /// Starts a process in a group of its own. Dropped half-way, this leaves none.
+    ///
+    /// The token, if there is one, is held until the process has ended and is reaped.
+    pub(crate) async fn spawn(&self, mut command: Command, token: Option<TaskTrackerToken>) -> io::Result<Arc<Process>> {
         command.process_group(0);
         let (reply, answer) = oneshot::channel();
         let gone = || io::Error::other("the sandbox is stopping");
-        self.requests.send(Request { command, reply }).map_err(|_| gone())?;
-        let child = answer.await.map_err(|_| gone())??;
-        Process::watch(&child)
+        self.requests.send(Request { command, token, reply }).map_err(|_| gone())?;
+        let mut started = answer.await.map_err(|_| gone())??;
+        Ok(started.0.take().expect("it is claimed once"))
     }
 }
 
@@ -95,15 +108,20 @@ pub(crate) struct Process {
     pid: Pid,
     /// Whether the process has been reaped, and its id may belong to another.
     reaped: Mutex<bool>,
+    /// When the first process was seen to have ended; the rest may still be there.
+    first_ended: OnceLock<Instant>,
     exit: watch::Sender<Option<Exit>>,
 }
 
 impl Process {
-    fn watch(child: &std::process::Child) -> io::Result<Arc<Self>> {
+    fn watch(child: &std::process::Child, token: Option<TaskTrackerToken>) -> io::Result<Arc<Self>> {
         let pid = Pid::from_raw(i32::try_from(child.id()).expect("process ids fit"));
-        let process = Arc::new(Self { pid, reaped: Mutex::new(false), exit: watch::Sender::new(None) });
+        let process = Arc::new(Self { pid, reaped: Mutex::new(false), first_ended: OnceLock::new(), exit: watch::Sender::new(None) });
         let watched = process.clone();
-        let started = thread::Builder::new().name("sandbox-reaper".into()).spawn(move || watched.wait_and_reap());
+        let started = thread::Builder::new().name("sandbox-reaper".into()).spawn(move || {
+            watched.wait_and_reap();
+            drop(token);
+        });
         if let Err(error) = started {
             process.kill_all();
             waitpid(pid, None).ok();
@@ -126,14 +144,12 @@ impl Process {
             Ok(WaitStatus::Signaled(_, signal, _)) => (128 + signal as i32, Some(signal as i32)),
             Ok(_) | Err(_) => (255, None),
         };
-        let deadline = instant + REST_DIES_WITHIN;
-        loop {
-            let rest: Vec<_> = tree::all().into_iter().filter(|one| one.group == self.pid.as_raw() && one.is_live()).collect();
-            if rest.is_empty() || Instant::now() > deadline {
-                break;
-            }
+        self.first_ended.set(instant).ok();
+        let mut pause = REST_LOOK;
+        while tree::all().iter().any(|one| one.group == self.pid.as_raw() && one.is_live()) {
             killpg(self.pid, Signal::SIGKILL).ok();
-            thread::sleep(REST_LOOK);
+            thread::sleep(pause);
+            pause = (pause * 2).min(LONGEST_REST_LOOK);
         }
         {
             let mut reaped = self.reaped.lock().expect("no holder of this lock panics");
@@ -146,6 +162,12 @@ impl Process {
     /// How it ended, if it has.
     pub(crate) fn exit(&self) -> Option<Exit> {
         *self.exit.borrow()
+    }
+
+    /// How long the first process has been dead while others of the container, although killed, still live.
+    pub(crate) fn stuck_for(&self) -> Option<Duration> {
+        let since = self.first_ended.get().filter(|_| self.exit().is_none())?;
+        Some(since.elapsed())
     }
 
     /// Returns when it has ended.
@@ -203,7 +225,7 @@ mod tests {
         let spawner = Spawner::start().unwrap();
         let mut command = Command::new("/bin/sh");
         command.args(["-c", script]);
-        (spawner.spawn(command).await.unwrap(), spawner)
+        (spawner.spawn(command, None).await.unwrap(), spawner)
     }
 
     async fn end_of(process: &Process) -> Exit {
@@ -247,6 +269,17 @@ mod tests {
     #[tokio::test]
     async fn what_cannot_be_started_is_an_error() {
         let spawner = Spawner::start().unwrap();
-        assert!(spawner.spawn(Command::new("/nonexistent/program")).await.is_err());
+        assert!(spawner.spawn(Command::new("/nonexistent/program"), None).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_process_that_nobody_waits_for_any_more_is_killed_and_its_end_can_be_waited_for() {
+        let (spawner, tracker) = (Spawner::start().unwrap(), tokio_util::task::TaskTracker::new());
+        let mut command = Command::new("/bin/sleep");
+        command.arg("1000");
+        // Asked once, so that the request is on its way, and then dropped.
+        assert!(futures::FutureExt::now_or_never(spawner.spawn(command, Some(tracker.token()))).is_none());
+        tracker.close();
+        tokio::time::timeout(SOON, tracker.wait()).await.expect("it is killed and reaped");
     }
 }
