@@ -338,6 +338,40 @@ async fn an_attention_ends_a_wait_and_the_session_goes_on() {
 }
 
 #[tokio::test]
+async fn an_attention_within_a_write_leaves_no_half_of_a_transaction() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(folder.path(), &[]);
+    let mut session = server.database("comeback").await;
+    let mut watcher = server.connect("comeback").await;
+    run(&mut session, "CREATE TABLE t (a int); CREATE TABLE big (a int, b int)").await;
+    run(
+        &mut session,
+        "WITH d AS (SELECT x FROM (VALUES (0),(1),(2),(3),(4),(5),(6),(7),(8),(9)) AS v(x))
+         INSERT INTO big SELECT a.x, 0 FROM d a CROSS JOIN d b CROSS JOIN d c CROSS JOIN d e",
+    )
+    .await;
+    let spid = number(&mut session, "SELECT @@SPID").await;
+    run(&mut session, "BEGIN TRAN; INSERT INTO t VALUES (1)").await;
+    within(async {
+        tokio::select! {
+            done = session.simple_query("UPDATE big SET b = b + (SELECT COUNT(*) FROM big x CROSS JOIN big y CROSS JOIN big z)") =>
+                panic!("the update ends: {:?}", done.is_ok()),
+            () = async {
+                let sql = format!("SELECT COUNT(*) FROM sys.dm_exec_sessions WHERE session_id = {spid} AND status = 'running'");
+                while number(&mut watcher, &sql).await == 0 {}
+            } => {}
+        }
+    })
+    .await;
+    within(session.cancel_query()).await.expect("the attention is acknowledged");
+    let open = number(&mut session, "SELECT @@TRANCOUNT").await;
+    run(&mut session, "INSERT INTO t VALUES (2); IF @@TRANCOUNT > 0 ROLLBACK").await;
+    // Either the attention took the transaction along and says so, or what came after it is rolled back with the rest.
+    let expected = if open == 0 { 2 } else { 0 };
+    assert_eq!(number(&mut watcher, "SELECT ISNULL(SUM(a), 0) FROM t").await, expected);
+}
+
+#[tokio::test]
 async fn what_is_denied_is_refused_and_nothing_else() {
     let folder = tempfile::tempdir().expect("a folder");
     let server = Server::start(folder.path(), &["--deny", "sys.dm_os_sys_info", "--deny", "sys.databases", "--deny", "DBCC CHECKDB"]);

@@ -184,6 +184,10 @@ impl Session {
                 stop = Err(Stop::Aborted { fatal: false });
             }
         }
+        if self.transaction_is_lost() {
+            // SQLite gives up the whole transaction when one of its writes is interrupted; the client must know before it goes on.
+            self.forget_transaction(&mut out);
+        }
         let attention = matches!(stop, Err(Stop::Cancelled(Cancel::Attention)));
         let fatal = matches!(stop, Err(Stop::Aborted { fatal: true } | Stop::Gone | Stop::Cancelled(Cancel::Gone | Cancel::Shutdown)));
         if attention {
