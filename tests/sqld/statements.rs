@@ -229,6 +229,21 @@ async fn a_caught_error_is_told_and_a_doomed_transaction_cannot_be_committed() {
 }
 
 #[rstest]
+#[case::caught_and_left("BEGIN TRAN; BEGIN TRY SET @P1 = CAST('x' AS int) END TRY BEGIN CATCH END CATCH", 3998)]
+#[case::refused_a_write("BEGIN TRAN; BEGIN TRY SET @P1 = CAST('x' AS int) END TRY BEGIN CATCH INSERT INTO t VALUES (1) END CATCH", 3930)]
+#[tokio::test]
+async fn a_batch_that_leaves_a_doomed_transaction_fails_itself(#[case] sql: &str, #[case] wanted: u32) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(folder.path(), &[]);
+    let mut session = server.database("comeback").await;
+    run(&mut session, "CREATE TABLE t (a int)").await;
+    assert_eq!(error(&mut session, &format!("DECLARE @P1 int; {sql}")).await, (wanted, 16));
+    let called = within(session.execute(sql, &[&1_i32])).await.expect_err("it fails as a call, too");
+    assert_eq!(code(&called), Some(wanted));
+    assert_eq!(number(&mut session, "SELECT COUNT(*) + @@TRANCOUNT FROM t").await, 0, "the next request is served");
+}
+
+#[rstest]
 #[case::arithmetic("SELECT 7 / 2", 3)]
 #[case::modulo("SELECT -7 % 3", -1)]
 #[case::text_is_compared_without_case("SELECT CASE WHEN 'abc' = 'ABC' THEN 1 ELSE 0 END", 1)]
