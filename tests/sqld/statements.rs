@@ -185,6 +185,18 @@ async fn without_xact_abort_only_the_statement_is_undone() {
 }
 
 #[tokio::test]
+async fn an_output_that_does_not_fit_undoes_its_statement() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(folder.path(), &[]);
+    let mut session = server.database("comeback").await;
+    run(&mut session, "CREATE TABLE t (a int)").await;
+    let batch =
+        "BEGIN TRAN; INSERT INTO t VALUES (1); INSERT INTO t OUTPUT inserted.a + 2147483647 VALUES (2); INSERT INTO t VALUES (4); COMMIT";
+    assert_eq!(error(&mut session, batch).await, (8115, 16));
+    assert_eq!(number(&mut session, "SELECT SUM(a) FROM t").await, 5);
+}
+
+#[tokio::test]
 async fn with_xact_abort_an_error_undoes_everything_and_ends_the_batch() {
     let folder = tempfile::tempdir().expect("a folder");
     let server = Server::start(folder.path(), &[]);
