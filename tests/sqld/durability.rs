@@ -8,12 +8,14 @@ use std::{
     },
 };
 
+use nix::sys::signal::Signal;
+use rstest::rstest;
 use tokio::sync::Notify;
 
 use crate::server::{Server, Session, TABLES, number, payload, rows, run, within, write};
 
 const WRITERS: i32 = 4;
-const KILLS: usize = 12;
+const STOPS: usize = 12;
 
 /// What clients know of the rows that they wrote.
 #[derive(Default)]
@@ -42,19 +44,22 @@ async fn read(session: &mut Session, table: &str) -> BTreeMap<(i32, i64), String
     found
 }
 
+#[rstest]
+#[case::killed(Signal::SIGKILL, 137)]
+#[case::told_to_stop(Signal::SIGTERM, 0)]
 #[tokio::test]
-async fn acknowledged_rows_survive_kill_after_kill() {
+async fn acknowledged_rows_survive_stop_after_stop(#[case] signal: Signal, #[case] code: i32) {
     let folder = tempfile::tempdir().expect("a folder");
     let ledger = Arc::new(Ledger::default());
     let mut next = [0_i64; WRITERS as usize];
-    for round in 0..KILLS {
+    for round in 0..STOPS {
         let mut server = Server::start(folder.path(), &[]);
         let mut session = server.database("comeback").await;
         run(&mut session, TABLES).await;
         let (keyed, heap) = (read(&mut session, "rows_keyed").await, read(&mut session, "rows_heap").await);
         assert_eq!(keyed, heap, "a transaction is torn");
         for (key, incarnation) in ledger.acknowledged.lock().expect("no panic").iter() {
-            assert_eq!(keyed.get(key), Some(incarnation), "row {key:?} was acknowledged before kill {round} and is lost");
+            assert_eq!(keyed.get(key), Some(incarnation), "row {key:?} was acknowledged before stop {round} and is lost");
         }
         let attempted = ledger.attempted.lock().expect("no panic").clone();
         assert!(keyed.keys().all(|key| attempted.contains(key)), "there are rows that nobody wrote");
@@ -71,10 +76,10 @@ async fn acknowledged_rows_survive_kill_after_kill() {
                     ledger.count.fetch_add(1, Ordering::SeqCst);
                     ledger.changed.notify_one();
                 }
-                unreachable!("the kill ends it")
+                unreachable!("the stop ends it")
             }));
         }
-        // The kill comes after so many acknowledgements, at whatever point the other writers are.
+        // The stop comes after so many acknowledgements, at whatever point the other writers are.
         let enough = ledger.count.load(Ordering::SeqCst) + 7 + 5 * u64::try_from(round).expect("it is small");
         within(async {
             while ledger.count.load(Ordering::SeqCst) < enough {
@@ -82,12 +87,13 @@ async fn acknowledged_rows_survive_kill_after_kill() {
             }
         })
         .await;
-        assert_eq!(server.kill_engine().code(), Some(137));
+        let ended = if signal == Signal::SIGKILL { server.kill_engine() } else { server.signal(signal) };
+        assert_eq!(ended.code(), Some(code));
         for (writer, task) in writers.into_iter().enumerate() {
             next[writer] = within(task).await.expect("no panic");
         }
     }
-    assert!(ledger.count.load(Ordering::SeqCst) > u64::try_from(KILLS).expect("it is small") * 7);
+    assert!(ledger.count.load(Ordering::SeqCst) > u64::try_from(STOPS).expect("it is small") * 7);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

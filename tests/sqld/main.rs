@@ -2,7 +2,7 @@
 //!
 //! - [`statements`]: what clients ask and get, through tiberius.
 //! - [`lifecycle`]: the tree of processes, how it begins and how it ends.
-//! - [`durability`]: what was acknowledged is there after SIGKILL; writers do not get in each other's way.
+//! - [`durability`]: what was acknowledged is there after SIGKILL and SIGTERM; writers do not get in each other's way.
 //! - [`defects`]: each way of misbehaving is seen.
 //! - [`stock_clients`]: `FreeTDS` and pymssql, which know nothing of us.
 
