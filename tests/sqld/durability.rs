@@ -12,7 +12,10 @@ use nix::sys::signal::Signal;
 use rstest::rstest;
 use tokio::sync::Notify;
 
-use crate::server::{Server, Session, TABLES, number, payload, rows, run, within, write};
+use crate::{
+    server::{Server, Session, TABLES, number, payload, rows, run, within, write},
+    wire::{END, Wire, is_attention},
+};
 
 const WRITERS: i32 = 4;
 const STOPS: usize = 12;
@@ -134,6 +137,41 @@ async fn a_client_that_dies_in_a_transaction_is_rolled_back_at_once() {
     // The survivor's write has to wait for the turn, and gets it when the dead client's transaction is gone.
     run(&mut survivor, "INSERT INTO t VALUES (2)").await;
     assert_eq!(number(&mut survivor, "SELECT SUM(a) FROM t").await, 2);
+}
+
+#[rstest]
+#[case::one_request_ahead(1)]
+#[case::two_requests_ahead(2)]
+#[tokio::test]
+async fn a_client_that_asks_ahead_and_dies_is_rolled_back_at_once(#[case] ahead: usize) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(folder.path(), &[]);
+    let mut survivor = server.database("comeback").await;
+    run(&mut survivor, "CREATE TABLE t (a int)").await;
+    let mut doomed = Wire::connect(server.address, "comeback");
+    doomed.run("BEGIN TRAN; INSERT INTO t VALUES (1)");
+    doomed.batch(END, "WAITFOR DELAY '00:10:00'");
+    for _ in 0..ahead {
+        doomed.batch(END, "INSERT INTO t VALUES (2)");
+    }
+    drop(doomed);
+    run(&mut survivor, "INSERT INTO t VALUES (4)").await;
+    assert_eq!(number(&mut survivor, "SELECT SUM(a) FROM t").await, 4);
+}
+
+#[tokio::test]
+async fn an_attention_stops_what_was_asked_ahead_too() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(folder.path(), &[]);
+    let mut watcher = server.database("comeback").await;
+    run(&mut watcher, "CREATE TABLE t (a int)").await;
+    let mut hasty = Wire::connect(server.address, "comeback");
+    hasty.batch(END, "WAITFOR DELAY '00:10:00'");
+    hasty.batch(END, "INSERT INTO t VALUES (1)");
+    hasty.attention();
+    assert!(is_attention(&hasty.answer()));
+    hasty.run("INSERT INTO t VALUES (2)");
+    assert_eq!(number(&mut watcher, "SELECT SUM(a) FROM t").await, 2);
 }
 
 #[tokio::test]
