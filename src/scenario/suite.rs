@@ -178,8 +178,10 @@ fn bytes(file: &Path) -> io::Result<Result<Vec<u8>, Diagnostic>> {
 
 fn not_utf8(path: &str, bytes: &[u8], valid: usize) -> Diagnostic {
     let text = String::from_utf8_lossy(bytes);
-    // Up to there nothing was replaced, so the place is the same in both.
-    let excerpt = Source::new(path, &text).excerpt(&(valid..valid + '\u{fffd}'.len_utf8()), "not UTF-8");
+    // Up to there nothing was replaced, so the place is the same in both, but for the byte order mark, which a source leaves out.
+    let source = Source::new(path, &text);
+    let at = valid - (text.len() - source.text.len());
+    let excerpt = source.excerpt(&(at..at + '\u{fffd}'.len_utf8()), "not UTF-8");
     let diagnostic = Diagnostic::at(excerpt, format!("the file is not UTF-8: byte {} is 0x{:02x}", valid, bytes[valid]));
     match bytes {
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => diagnostic.help("it looks like UTF-16; save it as UTF-8"),

@@ -315,14 +315,17 @@ async fn request(
                     pieces.close();
                 }
             }
-            heard = reader.next(transport), if !gone && early.is_none() => match heard {
+            heard = reader.next(transport), if !gone => match heard {
                 Ok(Some(message)) if message.kind == PacketType::Attention => {
                     attentions += 1;
+                    // It means all that the client has asked for and has no answer to.
+                    early = None;
                     signal.cancel(Cancel::Attention);
                 }
                 // A quick client has the whole answer before this loop knows that it was the whole.
-                Ok(Some(message)) => early = Some(message),
-                Ok(None) | Err(_) => {
+                Ok(Some(message)) if early.is_none() => early = Some(message),
+                // No client asks twice before it is answered.
+                Ok(_) | Err(_) => {
                     gone = true;
                     signal.cancel(Cancel::Gone);
                     pieces.close();

@@ -16,8 +16,10 @@ const SEPARATOR: char = '\u{1f}';
 pub(crate) enum Reach {
     /// The statement; the batch goes on (unless `XACT_ABORT` is on).
     Statement,
-    /// The batch.
+    /// The batch; its transaction stays. Such are errors of the text itself, which stop it before it does anything.
     Batch,
+    /// The batch and the transaction in which it runs.
+    Transaction,
     /// The connection.
     Connection,
 }
@@ -48,6 +50,7 @@ impl SqlError {
         let reach = match self.reach {
             Reach::Statement => 's',
             Reach::Batch => 'b',
+            Reach::Transaction => 't',
             Reach::Connection => 'c',
         };
         format!("{SEPARATOR}{}{SEPARATOR}{}{SEPARATOR}{}{SEPARATOR}{reach}{SEPARATOR}{}", self.number, self.class, self.state, self.message)
@@ -61,6 +64,7 @@ impl SqlError {
         let reach = match parts.next()? {
             "s" => Reach::Statement,
             "b" => Reach::Batch,
+            "t" => Reach::Transaction,
             _ => Reach::Connection,
         };
         Some(error(number, class, state, reach, parts.next()?.to_owned()))
@@ -93,7 +97,7 @@ pub(crate) fn from_sqlite(failure: &rusqlite::Error) -> SqlError {
             245,
             16,
             1,
-            Reach::Batch,
+            Reach::Transaction,
             "Conversion failed when converting the varchar value to the data type of the column.".to_owned(),
         ),
         _ => internal(&message),
@@ -210,12 +214,12 @@ pub(crate) fn select_denied(object: &str, database: &str, schema: &str) -> SqlEr
 
 /// 241.
 pub(crate) fn not_a_date() -> SqlError {
-    error(241, 16, 1, Reach::Batch, "Conversion failed when converting date and/or time from character string.".to_owned())
+    error(241, 16, 1, Reach::Transaction, "Conversion failed when converting date and/or time from character string.".to_owned())
 }
 
 /// 245.
 pub(crate) fn conversion_failed(from: &str, value: &str, to: &str) -> SqlError {
-    error(245, 16, 1, Reach::Batch, format!("Conversion failed when converting the {from} value '{value}' to data type {to}."))
+    error(245, 16, 1, Reach::Transaction, format!("Conversion failed when converting the {from} value '{value}' to data type {to}."))
 }
 
 /// 281.
@@ -290,7 +294,7 @@ pub(crate) fn volume_full() -> SqlError {
         1105,
         17,
         2,
-        Reach::Batch,
+        Reach::Transaction,
         "Could not allocate space because the 'PRIMARY' filegroup is full. Create disk space by deleting unneeded files, dropping objects \
          in the filegroup, adding additional files to the filegroup, or setting autogrowth on for existing files in the filegroup."
             .to_owned(),
@@ -437,7 +441,7 @@ pub(crate) fn transaction_lost() -> SqlError {
         3998,
         16,
         1,
-        Reach::Batch,
+        Reach::Transaction,
         "Uncommittable transaction is detected at the end of the batch. The transaction is rolled back.".to_owned(),
     )
 }
@@ -500,7 +504,7 @@ pub(crate) fn unknown_wire_type(parameter: usize, name: &str, code: u8) -> SqlEr
 
 /// 8114.
 pub(crate) fn cannot_convert(from: &str, to: &str) -> SqlError {
-    error(8114, 16, 5, Reach::Batch, format!("Error converting data type {from} to {to}."))
+    error(8114, 16, 5, Reach::Transaction, format!("Error converting data type {from} to {to}."))
 }
 
 /// 8115.
@@ -526,7 +530,7 @@ pub(crate) fn parameter_missing(procedure: &str, parameter: &str) -> SqlError {
 
 /// 8169.
 pub(crate) fn not_a_uniqueidentifier() -> SqlError {
-    error(8169, 16, 2, Reach::Batch, "Conversion failed when converting from a character string to uniqueidentifier.".to_owned())
+    error(8169, 16, 2, Reach::Transaction, "Conversion failed when converting from a character string to uniqueidentifier.".to_owned())
 }
 
 /// 8179.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs, num::NonZeroU32, time::Duration};
 
 use comeback::scenario::{
     DeletePod, DrainNode, Expect, FaultSpec, HumanDuration, KillProcess, Limit, Load, MovedTo, NodeChoice, Probe, Rate, Scenario,
-    ServiceAddress, Signal, parse,
+    ServiceAddress, Signal, Suite, parse,
 };
 use proptest::{collection, option, prelude::*, sample};
 
@@ -116,6 +116,16 @@ proptest! {
         let files = yaml_files(&root().join("scenarios"));
         let text = fs::read_to_string(&files[file.index(files.len())]).expect("the file can be read");
         survives(&edited(&text, &edits));
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic(marks in 0_usize..3, bytes in collection::vec(prop_oneof![any::<u8>(), sample::select(&b"ab:[{ \n\xc3\xa9\xff"[..])], 0..40)) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("x.yaml");
+        fs::write(&path, ["\u{feff}".repeat(marks).as_bytes(), &bytes].concat()).expect("a file can be written");
+        if let Err(errors) = Suite::load(&[path]) {
+            prop_assert!(errors.render(false).contains("error"));
+        }
     }
 
     #[test]

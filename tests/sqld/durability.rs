@@ -8,12 +8,17 @@ use std::{
     },
 };
 
+use nix::sys::signal::Signal;
+use rstest::rstest;
 use tokio::sync::Notify;
 
-use crate::server::{Server, Session, TABLES, number, payload, rows, run, within, write};
+use crate::{
+    server::{Server, Session, TABLES, number, payload, rows, run, within, write},
+    wire::{END, Wire, is_attention},
+};
 
 const WRITERS: i32 = 4;
-const KILLS: usize = 12;
+const STOPS: usize = 12;
 
 /// What clients know of the rows that they wrote.
 #[derive(Default)]
@@ -42,19 +47,22 @@ async fn read(session: &mut Session, table: &str) -> BTreeMap<(i32, i64), String
     found
 }
 
+#[rstest]
+#[case::killed(Signal::SIGKILL, 137)]
+#[case::told_to_stop(Signal::SIGTERM, 0)]
 #[tokio::test]
-async fn acknowledged_rows_survive_kill_after_kill() {
+async fn acknowledged_rows_survive_stop_after_stop(#[case] signal: Signal, #[case] code: i32) {
     let folder = tempfile::tempdir().expect("a folder");
     let ledger = Arc::new(Ledger::default());
     let mut next = [0_i64; WRITERS as usize];
-    for round in 0..KILLS {
+    for round in 0..STOPS {
         let mut server = Server::start(folder.path(), &[]);
         let mut session = server.database("comeback").await;
         run(&mut session, TABLES).await;
         let (keyed, heap) = (read(&mut session, "rows_keyed").await, read(&mut session, "rows_heap").await);
         assert_eq!(keyed, heap, "a transaction is torn");
         for (key, incarnation) in ledger.acknowledged.lock().expect("no panic").iter() {
-            assert_eq!(keyed.get(key), Some(incarnation), "row {key:?} was acknowledged before kill {round} and is lost");
+            assert_eq!(keyed.get(key), Some(incarnation), "row {key:?} was acknowledged before stop {round} and is lost");
         }
         let attempted = ledger.attempted.lock().expect("no panic").clone();
         assert!(keyed.keys().all(|key| attempted.contains(key)), "there are rows that nobody wrote");
@@ -71,10 +79,10 @@ async fn acknowledged_rows_survive_kill_after_kill() {
                     ledger.count.fetch_add(1, Ordering::SeqCst);
                     ledger.changed.notify_one();
                 }
-                unreachable!("the kill ends it")
+                unreachable!("the stop ends it")
             }));
         }
-        // The kill comes after so many acknowledgements, at whatever point the other writers are.
+        // The stop comes after so many acknowledgements, at whatever point the other writers are.
         let enough = ledger.count.load(Ordering::SeqCst) + 7 + 5 * u64::try_from(round).expect("it is small");
         within(async {
             while ledger.count.load(Ordering::SeqCst) < enough {
@@ -82,12 +90,13 @@ async fn acknowledged_rows_survive_kill_after_kill() {
             }
         })
         .await;
-        assert_eq!(server.kill_engine().code(), Some(137));
+        let ended = if signal == Signal::SIGKILL { server.kill_engine() } else { server.signal(signal) };
+        assert_eq!(ended.code(), Some(code));
         for (writer, task) in writers.into_iter().enumerate() {
             next[writer] = within(task).await.expect("no panic");
         }
     }
-    assert!(ledger.count.load(Ordering::SeqCst) > u64::try_from(KILLS).expect("it is small") * 7);
+    assert!(ledger.count.load(Ordering::SeqCst) > u64::try_from(STOPS).expect("it is small") * 7);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -128,6 +137,41 @@ async fn a_client_that_dies_in_a_transaction_is_rolled_back_at_once() {
     // The survivor's write has to wait for the turn, and gets it when the dead client's transaction is gone.
     run(&mut survivor, "INSERT INTO t VALUES (2)").await;
     assert_eq!(number(&mut survivor, "SELECT SUM(a) FROM t").await, 2);
+}
+
+#[rstest]
+#[case::one_request_ahead(1)]
+#[case::two_requests_ahead(2)]
+#[tokio::test]
+async fn a_client_that_asks_ahead_and_dies_is_rolled_back_at_once(#[case] ahead: usize) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(folder.path(), &[]);
+    let mut survivor = server.database("comeback").await;
+    run(&mut survivor, "CREATE TABLE t (a int)").await;
+    let mut doomed = Wire::connect(server.address, "comeback");
+    doomed.run("BEGIN TRAN; INSERT INTO t VALUES (1)");
+    doomed.batch(END, "WAITFOR DELAY '00:10:00'");
+    for _ in 0..ahead {
+        doomed.batch(END, "INSERT INTO t VALUES (2)");
+    }
+    drop(doomed);
+    run(&mut survivor, "INSERT INTO t VALUES (4)").await;
+    assert_eq!(number(&mut survivor, "SELECT SUM(a) FROM t").await, 4);
+}
+
+#[tokio::test]
+async fn an_attention_stops_what_was_asked_ahead_too() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(folder.path(), &[]);
+    let mut watcher = server.database("comeback").await;
+    run(&mut watcher, "CREATE TABLE t (a int)").await;
+    let mut hasty = Wire::connect(server.address, "comeback");
+    hasty.batch(END, "WAITFOR DELAY '00:10:00'");
+    hasty.batch(END, "INSERT INTO t VALUES (1)");
+    hasty.attention();
+    assert!(is_attention(&hasty.answer()));
+    hasty.run("INSERT INTO t VALUES (2)");
+    assert_eq!(number(&mut watcher, "SELECT SUM(a) FROM t").await, 2);
 }
 
 #[tokio::test]

@@ -97,38 +97,46 @@ async fn four_hundred_parameters_in_one_call() {
     assert_eq!(number(&mut session, "SELECT COUNT_BIG(*) FROM rows_keyed WHERE trial = N'MANY'").await, 80);
 }
 
+/// Errors of statements that mean something else within a transaction.
+const TAKES_NO_TRANSACTION: [u32; 3] = [1801, 3902, 3903];
+
 #[rstest]
-#[case::syntax("SELECT FROM WHERE", 102, 15)]
-#[case::unknown_column("SELECT nope FROM dbo.t", 207, 16)]
-#[case::unknown_object("SELECT * FROM dbo.nosuch", 208, 16)]
-#[case::ambiguous_column("SELECT a FROM dbo.t x JOIN dbo.t y ON x.a = y.a", 209, 16)]
-#[case::unbound("SELECT q.a FROM dbo.t", 4104, 16)]
-#[case::unknown_variable("SELECT @nope", 137, 15)]
-#[case::unknown_function("SELECT dbo_nope(1)", 195, 15)]
-#[case::null("INSERT INTO dbo.t (a) VALUES (NULL)", 515, 16)]
-#[case::key("INSERT INTO dbo.t (a, b) VALUES (1, 'again')", 2627, 14)]
-#[case::key_twice_in_one("INSERT INTO dbo.t (a, b) VALUES (5, 'x'), (5, 'y')", 2627, 14)]
-#[case::unique_index("INSERT INTO dbo.t (a, b) VALUES (9, 'ONE')", 2601, 14)]
-#[case::too_long("INSERT INTO dbo.t (a, b) VALUES (2, 'much too long')", 2628, 16)]
-#[case::too_large("INSERT INTO dbo.t (a, b) VALUES (3000000000, 'x')", 8115, 16)]
-#[case::no_number("INSERT INTO dbo.t (a, b) VALUES ('abc', 'x')", 245, 16)]
-#[case::check("INSERT INTO dbo.t (a, b) VALUES (-1, 'x')", 547, 16)]
-#[case::column_count("INSERT INTO dbo.t (a, b) VALUES (1)", 213, 16)]
-#[case::exists("CREATE TABLE dbo.t (a int)", 2714, 16)]
-#[case::no_type("CREATE TABLE dbo.u (a geography)", 2715, 16)]
-#[case::no_schema("CREATE TABLE sales.u (a int)", 2760, 16)]
-#[case::nothing_to_drop("DROP TABLE dbo.nosuch", 3701, 11)]
-#[case::no_database("USE nowhere", 911, 16)]
-#[case::database_exists("CREATE DATABASE comeback", 1801, 16)]
-#[case::no_procedure("EXEC dbo.nosuch 1, 'x'", 2812, 16)]
-#[case::nothing_to_commit("COMMIT TRANSACTION", 3902, 16)]
-#[case::nothing_to_roll_back("ROLLBACK TRANSACTION", 3903, 16)]
-#[case::divide_by_zero("SELECT a / 0 FROM dbo.t", 8134, 16)]
-#[case::no_date("SELECT CAST('soon' AS datetime)", 241, 16)]
-#[case::raised("THROW 51234, 'mine', 3", 51234, 16)]
-#[case::not_known_here("CREATE VIEW v AS SELECT 1 AS a", 40510, 16)]
+#[case::syntax("SELECT FROM WHERE", 102, 15, 1)]
+#[case::unknown_column("SELECT nope FROM dbo.t", 207, 16, 1)]
+#[case::unknown_object("SELECT * FROM dbo.nosuch", 208, 16, 1)]
+#[case::ambiguous_column("SELECT a FROM dbo.t x JOIN dbo.t y ON x.a = y.a", 209, 16, 1)]
+#[case::unbound("SELECT q.a FROM dbo.t", 4104, 16, 1)]
+#[case::unknown_variable("SELECT @nope", 137, 15, 1)]
+#[case::unknown_function("SELECT dbo_nope(1)", 195, 15, 1)]
+#[case::null("INSERT INTO dbo.t (a) VALUES (NULL)", 515, 16, 1)]
+#[case::key("INSERT INTO dbo.t (a, b) VALUES (1, 'again')", 2627, 14, 1)]
+#[case::key_twice_in_one("INSERT INTO dbo.t (a, b) VALUES (5, 'x'), (5, 'y')", 2627, 14, 1)]
+#[case::unique_index("INSERT INTO dbo.t (a, b) VALUES (9, 'ONE')", 2601, 14, 1)]
+#[case::too_long("INSERT INTO dbo.t (a, b) VALUES (2, 'much too long')", 2628, 16, 1)]
+#[case::too_large("INSERT INTO dbo.t (a, b) VALUES (3000000000, 'x')", 8115, 16, 1)]
+#[case::no_number("INSERT INTO dbo.t (a, b) VALUES ('abc', 'x')", 245, 16, 0)]
+#[case::check("INSERT INTO dbo.t (a, b) VALUES (-1, 'x')", 547, 16, 1)]
+#[case::column_count("INSERT INTO dbo.t (a, b) VALUES (1)", 213, 16, 1)]
+#[case::exists("CREATE TABLE dbo.t (a int)", 2714, 16, 1)]
+#[case::no_type("CREATE TABLE dbo.u (a geography)", 2715, 16, 1)]
+#[case::no_schema("CREATE TABLE sales.u (a int)", 2760, 16, 1)]
+#[case::nothing_to_drop("DROP TABLE dbo.nosuch", 3701, 11, 1)]
+#[case::no_database("USE nowhere", 911, 16, 1)]
+#[case::database_exists("CREATE DATABASE comeback", 1801, 16, 1)]
+#[case::no_procedure("EXEC dbo.nosuch 1, 'x'", 2812, 16, 1)]
+#[case::nothing_to_commit("COMMIT TRANSACTION", 3902, 16, 1)]
+#[case::nothing_to_roll_back("ROLLBACK TRANSACTION", 3903, 16, 1)]
+#[case::divide_by_zero("SELECT a / 0 FROM dbo.t", 8134, 16, 1)]
+#[case::no_date("SELECT CAST('soon' AS datetime)", 241, 16, 0)]
+#[case::raised("THROW 51234, 'mine', 3", 51234, 16, 1)]
+#[case::not_known_here("CREATE VIEW v AS SELECT 1 AS a", 40510, 16, 1)]
 #[tokio::test]
-async fn an_error_has_sql_servers_number_and_class(#[case] sql: &str, #[case] wanted: u32, #[case] class: u8) {
+async fn an_error_has_sql_servers_number_and_class_and_reach(
+    #[case] sql: &str,
+    #[case] wanted: u32,
+    #[case] class: u8,
+    #[case] transactions_left: i64,
+) {
     let folder = tempfile::tempdir().expect("a folder");
     let server = Server::start(folder.path(), &[]);
     let mut session = server.database("comeback").await;
@@ -140,6 +148,12 @@ async fn an_error_has_sql_servers_number_and_class(#[case] sql: &str, #[case] wa
     .await;
     assert_eq!(error(&mut session, sql).await, (wanted, class));
     assert_eq!(number(&mut session, "SELECT COUNT(*) FROM dbo.t").await, 1, "the session goes on, and nothing was written");
+    run(&mut session, "IF @@TRANCOUNT > 0 ROLLBACK; BEGIN TRAN; INSERT INTO dbo.t (a, b) VALUES (7, 'seven')").await;
+    if !TAKES_NO_TRANSACTION.contains(&wanted) {
+        assert_eq!(error(&mut session, sql).await, (wanted, class));
+        assert_eq!(number(&mut session, "SELECT @@TRANCOUNT").await, transactions_left);
+        assert_eq!(number(&mut session, "SELECT COUNT(*) FROM dbo.t").await, 1 + transactions_left, "with the transaction goes its row");
+    }
 }
 
 #[tokio::test]
@@ -168,6 +182,18 @@ async fn without_xact_abort_only_the_statement_is_undone() {
     assert_eq!(error(&mut session, batch).await, (2627, 14));
     let found = rows(&mut session, "SELECT a FROM t ORDER BY a").await;
     assert_eq!(found.iter().filter_map(|row| row.get::<i32, _>(0)).collect::<Vec<_>>(), [1, 3]);
+}
+
+#[tokio::test]
+async fn an_output_that_does_not_fit_undoes_its_statement() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(folder.path(), &[]);
+    let mut session = server.database("comeback").await;
+    run(&mut session, "CREATE TABLE t (a int)").await;
+    let batch =
+        "BEGIN TRAN; INSERT INTO t VALUES (1); INSERT INTO t OUTPUT inserted.a + 2147483647 VALUES (2); INSERT INTO t VALUES (4); COMMIT";
+    assert_eq!(error(&mut session, batch).await, (8115, 16));
+    assert_eq!(number(&mut session, "SELECT SUM(a) FROM t").await, 5);
 }
 
 #[tokio::test]
@@ -226,6 +252,21 @@ async fn a_caught_error_is_told_and_a_doomed_transaction_cannot_be_committed() {
     let doomed = "SET XACT_ABORT ON; BEGIN TRAN; BEGIN TRY INSERT INTO t VALUES (1) END TRY BEGIN CATCH COMMIT END CATCH";
     assert_eq!(error(&mut session, doomed).await, (3930, 16));
     assert_eq!(number(&mut session, "SELECT @@TRANCOUNT").await, 0);
+}
+
+#[rstest]
+#[case::caught_and_left("BEGIN TRAN; BEGIN TRY SET @P1 = CAST('x' AS int) END TRY BEGIN CATCH END CATCH", 3998)]
+#[case::refused_a_write("BEGIN TRAN; BEGIN TRY SET @P1 = CAST('x' AS int) END TRY BEGIN CATCH INSERT INTO t VALUES (1) END CATCH", 3930)]
+#[tokio::test]
+async fn a_batch_that_leaves_a_doomed_transaction_fails_itself(#[case] sql: &str, #[case] wanted: u32) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(folder.path(), &[]);
+    let mut session = server.database("comeback").await;
+    run(&mut session, "CREATE TABLE t (a int)").await;
+    assert_eq!(error(&mut session, &format!("DECLARE @P1 int; {sql}")).await, (wanted, 16));
+    let called = within(session.execute(sql, &[&1_i32])).await.expect_err("it fails as a call, too");
+    assert_eq!(code(&called), Some(wanted));
+    assert_eq!(number(&mut session, "SELECT COUNT(*) + @@TRANCOUNT FROM t").await, 0, "the next request is served");
 }
 
 #[rstest]
@@ -335,6 +376,40 @@ async fn an_attention_ends_a_wait_and_the_session_goes_on() {
     waiting.await.expect("the wait begins");
     within(session.cancel_query()).await.expect("the attention is acknowledged");
     assert_eq!(number(&mut session, "SELECT 42").await, 42);
+}
+
+#[tokio::test]
+async fn an_attention_within_a_write_leaves_no_half_of_a_transaction() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(folder.path(), &[]);
+    let mut session = server.database("comeback").await;
+    let mut watcher = server.connect("comeback").await;
+    run(&mut session, "CREATE TABLE t (a int); CREATE TABLE big (a int, b int)").await;
+    run(
+        &mut session,
+        "WITH d AS (SELECT x FROM (VALUES (0),(1),(2),(3),(4),(5),(6),(7),(8),(9)) AS v(x))
+         INSERT INTO big SELECT a.x, 0 FROM d a CROSS JOIN d b CROSS JOIN d c CROSS JOIN d e",
+    )
+    .await;
+    let spid = number(&mut session, "SELECT @@SPID").await;
+    run(&mut session, "BEGIN TRAN; INSERT INTO t VALUES (1)").await;
+    within(async {
+        tokio::select! {
+            done = session.simple_query("UPDATE big SET b = b + (SELECT COUNT(*) FROM big x CROSS JOIN big y CROSS JOIN big z)") =>
+                panic!("the update ends: {:?}", done.is_ok()),
+            () = async {
+                let sql = format!("SELECT COUNT(*) FROM sys.dm_exec_sessions WHERE session_id = {spid} AND status = 'running'");
+                while number(&mut watcher, &sql).await == 0 {}
+            } => {}
+        }
+    })
+    .await;
+    within(session.cancel_query()).await.expect("the attention is acknowledged");
+    let open = number(&mut session, "SELECT @@TRANCOUNT").await;
+    run(&mut session, "INSERT INTO t VALUES (2); IF @@TRANCOUNT > 0 ROLLBACK").await;
+    // Either the attention took the transaction along and says so, or what came after it is rolled back with the rest.
+    let expected = if open == 0 { 2 } else { 0 };
+    assert_eq!(number(&mut watcher, "SELECT ISNULL(SUM(a), 0) FROM t").await, expected);
 }
 
 #[tokio::test]

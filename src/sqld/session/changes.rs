@@ -15,7 +15,7 @@ use crate::sqld::{
     log,
     schema::{KeyKind, Schema, quoted},
     storage::Handle,
-    token::{EnvChange, Response, Verb},
+    token::{EnvChange, Response, ResultColumn, Verb},
     tsql::{
         bind::{Binder, Variables, shown},
         change::BoundChange,
@@ -247,6 +247,22 @@ pub(super) fn apply(handle: &Handle, change: &BoundChange, parameters: &[Value],
     let Some(columns) = &change.output else {
         return Ok(i64::try_from(statement.raw_execute()?).unwrap_or(i64::MAX));
     };
+    // SQLite has changed every row before it gives the first one back, and a value that then cannot be sent fails the statement.
+    run_sql(handle, "SAVEPOINT \"$output\"")?;
+    let sent = send_output(&mut statement, columns, out);
+    drop(statement);
+    if handle.connection.is_autocommit() {
+        // The transaction is gone, and the savepoint with it.
+        return sent;
+    }
+    if sent.is_err() {
+        run_sql(handle, "ROLLBACK TO \"$output\"")?;
+    }
+    run_sql(handle, "RELEASE \"$output\"")?;
+    sent
+}
+
+fn send_output(statement: &mut rusqlite::Statement<'_>, columns: &[ResultColumn], out: &mut Response) -> Result<i64, Sent> {
     out.columns(columns)?;
     let mut rows = statement.raw_query();
     let mut count = 0;

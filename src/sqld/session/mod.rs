@@ -166,7 +166,7 @@ impl Session {
             self.reset();
             out.env_change(EnvChange::Reset);
         }
-        let mut stop = match message.kind {
+        let stop = match message.kind {
             PacketType::Batch => self.batch(&message.body, &mut out),
             PacketType::Rpc => self.calls(&message.body, &mut out),
             PacketType::Transaction => self.transaction(&message.body, &mut out),
@@ -176,13 +176,9 @@ impl Session {
                 Err(Stop::Aborted { fatal: true })
             }
         };
-        if self.doomed {
-            // No batch leaves a transaction behind that can only be rolled back.
-            self.roll_back(&mut out);
-            if matches!(stop, Ok(())) {
-                self.report(&errors::transaction_lost(), 1, &mut out);
-                stop = Err(Stop::Aborted { fatal: false });
-            }
+        if self.transaction_is_lost() {
+            // SQLite gives up the whole transaction when one of its writes is interrupted; the client must know before it goes on.
+            self.forget_transaction(&mut out);
         }
         let attention = matches!(stop, Err(Stop::Cancelled(Cancel::Attention)));
         let fatal = matches!(stop, Err(Stop::Aborted { fatal: true } | Stop::Gone | Stop::Cancelled(Cancel::Gone | Cancel::Shutdown)));

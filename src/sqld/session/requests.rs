@@ -21,10 +21,27 @@ impl Session {
             return Err(Stop::Aborted { fatal: true });
         };
         let result = self.run_text(&utf16(text), &mut Variables::new(), out);
+        let result = self.leave_nothing_doomed(result, out);
         if !matches!(result, Err(Stop::Cancelled(_) | Stop::Gone)) {
             out.batch_done();
         }
         result
+    }
+
+    /// No batch leaves a transaction behind that can only be rolled back. To be asked before the batch's last DONE is written: what comes
+    /// after that, a client takes for the answer to its next request.
+    fn leave_nothing_doomed(&mut self, result: Result<(), Stop>, out: &mut Response) -> Result<(), Stop> {
+        if !self.doomed {
+            return result;
+        }
+        self.roll_back(out);
+        match result {
+            Ok(()) | Err(Stop::Aborted { .. }) => {
+                self.report(&errors::transaction_lost(), 1, out);
+                Err(Stop::Aborted { fatal: matches!(result, Err(Stop::Aborted { fatal: true })) })
+            }
+            other => other,
+        }
     }
 
     /// Reads and runs a text; errors are reported.
@@ -124,7 +141,8 @@ impl Session {
             variables.insert(name.clone(), TypedValue { ty, value });
             names.push(name);
         }
-        self.run_text(text, &mut variables, out)?;
+        let result = self.run_text(text, &mut variables, out);
+        self.leave_nothing_doomed(result, out)?;
         out.return_status(self.last_error);
         for (index, (parameter, name)) in values.iter().zip(&names).enumerate() {
             if parameter.output

@@ -57,10 +57,11 @@ impl Session {
         if lost {
             self.forget_transaction(out);
         }
-        let ends_batch = lost || error.reach != Reach::Statement || self.options.abort_on_error;
+        let rolls_back = lost || error.reach == Reach::Transaction || error.class >= 20 || self.options.abort_on_error;
+        let ends_batch = rolls_back || matches!(error.reach, Reach::Batch | Reach::Connection);
         if self.trying > 0 && error.reach != Reach::Connection {
             self.last_error = error.number;
-            self.doomed |= self.transactions > 0 && ends_batch;
+            self.doomed |= self.transactions > 0 && rolls_back;
             return Err(Stop::Error(error));
         }
         self.report(&error, located.line, out);
@@ -71,7 +72,7 @@ impl Session {
         if !ends_batch {
             return Ok(());
         }
-        if self.options.abort_on_error || error.class >= 20 {
+        if rolls_back {
             self.roll_back(out);
         }
         Err(Stop::Aborted { fatal: error.reach == Reach::Connection })

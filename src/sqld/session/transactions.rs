@@ -36,6 +36,10 @@ impl Session {
 
     /// Waits for the turn to write and begins SQLite's transaction, unless that was done before.
     pub(super) fn begin_storage(&mut self) -> Result<(), Stop> {
+        if self.transaction_is_lost() {
+            // What is written now would be committed at once, whatever the client says later.
+            return Err(errors::transaction_lost().into());
+        }
         if self.turn.is_some() {
             return Ok(());
         }
@@ -77,7 +81,7 @@ impl Session {
         self.turn = None;
     }
 
-    /// Whether SQLite gave up the transaction by itself, as it does when the volume is full.
+    /// Whether SQLite gave up the transaction by itself, as it does when the volume is full or a write is interrupted.
     pub(super) fn transaction_is_lost(&self) -> bool {
         self.turn.is_some() && self.handle.as_ref().is_none_or(|handle| handle.connection.is_autocommit())
     }
