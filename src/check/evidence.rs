@@ -117,7 +117,9 @@ impl Pods<'_> {
             })
             .collect();
         if !rows.iter().any(|row| row.role == EvidenceRole::Proof) {
-            rows.iter_mut().for_each(|row| row.role = EvidenceRole::Missing);
+            for row in &mut rows {
+                row.role = EvidenceRole::Missing;
+            }
             self.proof.missing.push(otherwise.to_owned());
         }
         self.proof.evidence.append(&mut rows);

@@ -99,10 +99,8 @@ impl DrainNode {
                         let refusal = chain(&error);
                         return Err(FaultError::EvictionBlocked { pod: pod.name.clone(), deadline: EVICTION_DEADLINE, refusal });
                     }
-                    tokio::select! {
-                        biased;
-                        () = scene.stop.cancelled() => return Err(FaultError::Interrupted),
-                        () = tokio::time::sleep(EVICTION_PERIOD) => {}
+                    if scene.stop.run_until_cancelled(tokio::time::sleep(EVICTION_PERIOD)).await.is_none() {
+                        return Err(FaultError::Interrupted);
                     }
                 }
                 Err(error) => return Err(error.into()),

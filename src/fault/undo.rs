@@ -42,7 +42,7 @@ impl Undo {
         }
     }
 
-    /// Does it, and looks whether it is done; tries again until [`UNDO_DEADLINE`] has passed.
+    /// Does it, and looks whether it is done; tries again for ten seconds.
     ///
     /// # Errors
     /// In words, what the last try met: a call that failed, or a cluster that is not as it should be afterwards.

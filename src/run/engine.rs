@@ -177,7 +177,7 @@ impl Run<'_> {
             }
             let number = u32::try_from(index + 1).expect("a run has few trials");
             audience.trial(&trial.scenario.name, index);
-            let end = Trial {
+            let trial = Trial {
                 cluster,
                 platform: &platform,
                 recorder: &self.recorder,
@@ -192,9 +192,9 @@ impl Run<'_> {
                 random: fastrand::Rng::with_seed(self.options.seed.wrapping_add(u64::from(number))),
                 shutdown: self.shutdown.clone(),
                 progress: &|step: Step| audience.step(&step.to_string()),
-            }
-            .run()
-            .await;
+            };
+            // On the heap: a trial is the largest of our futures.
+            let end = Box::pin(trial.run()).await;
             let result = self.write_reports().await;
             audience.finish_trial(&result.trials[index]);
             if end == TrialEnd::Interrupted || self.recorder.live().borrow().broken.is_some() {

@@ -8,7 +8,7 @@
 //! 6. undo, last in first out, each verified; what that breaks is measured too;
 //! 7. the streams stop, the writers' sessions end, the tables are read and compared, a second snapshot.
 //!
-//! Whatever ends the steps early (an error, Ctrl-C), 6 is done, and 7 as far as it can be within [`CLOSING_DEADLINE`]: a lost row must not be
+//! Whatever ends the steps early (an error, Ctrl-C), 6 is done, and 7 as far as it can be in a few seconds: a lost row must not be
 //! hidden by what failed elsewhere.
 
 use std::{future::Future, time::Duration};
