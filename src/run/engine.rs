@@ -13,7 +13,7 @@ use crate::{
     check::judge,
     cluster::{Cluster, ClusterError, chain, connect},
     deploy::Workload,
-    event::{Clock, EventKind, RunEnd, Step, TrialEnd},
+    event::{Clock, EventKind, RunEnd, RunStarted, Step, TrialEnd},
     fault::Journal,
     platform::{Platform, SandboxPlatform},
     report,
@@ -110,7 +110,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    async fn go(&mut self, plan: &crate::event::RunStarted) {
+    async fn go(&mut self, plan: &RunStarted) {
         self.audience.step("starting the sandbox");
         let mut options = sandbox::Options::new(&self.options.binary);
         options.speed = SPEED;
@@ -168,7 +168,7 @@ impl Run<'_> {
         Ok((cluster, server))
     }
 
-    async fn trials(&mut self, plan: &crate::event::RunStarted, cluster: &Cluster, server: &Server) {
+    async fn trials(&mut self, plan: &RunStarted, cluster: &Cluster, server: &Server) {
         let platform = Platform::Sandbox(SandboxPlatform::new(cluster.clone()));
         let audience = self.audience;
         for (index, trial) in plan.trials.iter().enumerate() {

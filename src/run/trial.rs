@@ -123,11 +123,10 @@ impl Trial<'_> {
                 interrupted = matches!(self.after_undo().await, Err(Stop::Interrupted));
             }
             streams.stop().await;
-            if !interrupted {
-                interrupted = matches!(self.rows_after(&tables).await, Err(Stop::Interrupted));
-            }
             if interrupted {
                 self.rows_all_the_same(&tables).await;
+            } else {
+                interrupted = matches!(self.rows_after(&tables).await, Err(Stop::Interrupted));
             }
         }
         drop(watches);
