@@ -162,7 +162,8 @@ impl Store {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        // Every write to what the lock guards is made in `record`, which does not fail half-way: a request that panics is one request lost, not the cluster.
+        // Every write to what the lock guards is made in `record`, which does not fail half-way: a request that panics is one request lost, and not
+        // the cluster.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
