@@ -40,8 +40,8 @@ enum Command {
 #[must_use]
 pub fn main() -> ExitCode {
     let command = Cli::parse().command;
-    // Any subcommand may be what a container of a sandbox runs, and dies with the sandbox. `sqld` asks for that itself and tells its log if it cannot.
-    // Here, on the main thread: the kernel ties the wish to the thread that has it.
+    // Any subcommand may be what a container of a sandbox runs, and dies with the sandbox. `sqld` asks for that itself, and tells its log if it
+    // cannot. Here, on the main thread: the kernel ties the wish to the thread that has it.
     if std::env::var_os("COMEBACK_PARENT").is_some()
         && !matches!(command, Command::Sqld(_))
         && let Err(error) = crate::sandbox::pause::die_with_parent()

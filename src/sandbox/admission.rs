@@ -370,7 +370,8 @@ fn typed(kind: Kind, object: &Value) -> Result<Value, Refusal> {
 }
 
 /// What is wrong with a name that is no label.
-const NO_LABEL: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character";
+const NO_LABEL: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an \
+                        alphanumeric character";
 
 fn is_label(part: &str) -> bool {
     let edge = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();

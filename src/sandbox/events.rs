@@ -48,13 +48,7 @@ pub(crate) fn tell(store: &Store, source: Source<'_>, about: &Value, tone: Tone,
 /// Tells that something happened to a part of `about`, such as `spec.containers{mssql}`.
 pub(crate) fn tell_of_field(store: &Store, source: Source<'_>, about: &Value, field: &str, tone: Tone, reason: &str, message: &str) {
     let namespace = if about.namespace().is_empty() { "default" } else { about.namespace() };
-    let is_same = |event: &Value| {
-        event.text("/involvedObject/uid") == about.uid()
-            && event.text("/reason") == reason
-            && event.text("/message") == message
-            && event.text("/involvedObject/fieldPath") == field
-    };
-    if let Some(known) = store.list(Kind::Event, Some(namespace)).into_iter().find(|event| is_same(event)) {
+    if let Some(known) = store.event(about.uid(), field, reason, message) {
         let again = |event: &mut Value| {
             let count = event.int("/count").unwrap_or(1);
             object::set(event, "/count", count + 1);

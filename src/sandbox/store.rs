@@ -142,6 +142,17 @@ struct Inner {
     objects: BTreeMap<Key, Arc<Value>>,
     history: VecDeque<Change>,
     latest_of: BTreeMap<Kind, u64>,
+    /// The events by version: the first is the one that was told longest ago.
+    events: BTreeMap<u64, Key>,
+    /// The events by what they tell.
+    tellings: BTreeMap<Telling, Key>,
+}
+
+/// What an event tells: the uid and the field that it is about, its reason, its message.
+type Telling = [String; 4];
+
+fn telling(event: &Value) -> Telling {
+    ["/involvedObject/uid", "/involvedObject/fieldPath", "/reason", "/message"].map(|at| event.text(at).to_owned())
 }
 
 impl Store {
@@ -151,7 +162,8 @@ impl Store {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        // Every write to what the lock guards is made in `record`, which does not fail half-way: a request that panics is one request lost, not the cluster.
+        // Every write to what the lock guards is made in `record`, which does not fail half-way: a request that panics is one request lost, and not
+        // the cluster.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -181,6 +193,13 @@ impl Store {
     /// All objects of a kind, in one namespace or in all, by name.
     pub(crate) fn list(&self, kind: Kind, namespace: Option<&str>) -> Vec<Arc<Value>> {
         self.list_with_version(kind, namespace).0
+    }
+
+    /// The event that tells this of the object with that uid, or of a field of it.
+    pub(crate) fn event(&self, uid: &str, field: &str, reason: &str, message: &str) -> Option<Arc<Value>> {
+        let inner = self.lock();
+        let key = inner.tellings.get(&[uid, field, reason, message].map(str::to_owned))?;
+        inner.objects.get(key).cloned()
     }
 
     /// The changes after `version`, oldest first.
@@ -418,13 +437,11 @@ impl Store {
     }
 
     fn forget_old_events(&self, inner: &mut Inner) {
-        let events = || inner.objects.range(Key::new(Kind::Event, "", "")..).take_while(|(key, _)| key.kind == Kind::Event);
-        if events().count() <= EVENTS {
+        if inner.events.len() <= EVENTS {
             return;
         }
-        let version = |object: &Value| object.text("/metadata/resourceVersion").parse::<u64>().unwrap_or_default();
-        let oldest = events().min_by_key(|(_, object)| version(object)).map(|(key, object)| (key.clone(), (**object).clone()));
-        if let Some((key, object)) = oldest {
+        let oldest = inner.events.first_key_value().map(|(_, key)| key.clone());
+        if let Some((key, object)) = oldest.and_then(|key| inner.objects.get(&key).map(|object| (key, (**object).clone()))) {
             self.record(inner, key, What::Deleted, object);
         }
     }
@@ -436,6 +453,9 @@ impl Store {
         object::set(&mut object, "/metadata/resourceVersion", version.to_string());
         let object = Arc::new(object);
         let kind = key.kind;
+        if kind == Kind::Event {
+            inner.index_event(&key, what, &object);
+        }
         let previous = if what == What::Deleted {
             if kind == Kind::Service
                 && let Ok(address) = object.text("/spec/clusterIP").parse::<IpAddr>()
@@ -453,6 +473,23 @@ impl Store {
         }
         self.latest.send_replace(version);
         object
+    }
+}
+
+impl Inner {
+    /// Keeps the indexes of events as the objects will be.
+    fn index_event(&mut self, key: &Key, what: What, new: &Value) {
+        if let Some(old) = self.objects.get(key) {
+            self.events.remove(&old.text("/metadata/resourceVersion").parse().unwrap_or_default());
+            let told = telling(old);
+            if self.tellings.get(&told) == Some(key) {
+                self.tellings.remove(&told);
+            }
+        }
+        if what != What::Deleted {
+            self.events.insert(self.version, key.clone());
+            self.tellings.insert(telling(new), key.clone());
+        }
     }
 }
 
@@ -763,6 +800,31 @@ mod tests {
         }
         assert_eq!(store.changes_after(old - 1).unwrap_err().code, 410);
         assert_eq!(store.changes_after(store.version()).unwrap().len(), 0);
+    }
+
+    #[test]
+    fn the_event_that_was_told_longest_ago_is_forgotten_first() {
+        let store = store();
+        let event = |n: usize| {
+            let involved = json!({ "kind": "Pod", "namespace": "default", "name": "p", "uid": "u" });
+            let metadata = json!({ "name": format!("e{n}"), "namespace": "default" });
+            json!({ "metadata": metadata, "involvedObject": involved, "reason": "R", "message": n.to_string() })
+        };
+        let is_known = |n: usize| store.event("u", "", "R", &n.to_string()).is_some();
+        for n in 0..EVENTS {
+            store.create(Kind::Event, event(n), false).unwrap();
+        }
+        // The first is told again, so that the second is the oldest.
+        let again = |event: &mut Value| {
+            object::set(event, "/count", 2);
+            Ok(())
+        };
+        store.update(&key(Kind::Event, "e0"), Part::Whole, false, again).unwrap();
+        store.create(Kind::Event, event(EVENTS), false).unwrap();
+        assert!(is_known(0) && !is_known(1) && is_known(2) && is_known(EVENTS));
+        assert_eq!(store.list(Kind::Event, None).len(), EVENTS);
+        store.delete(&key(Kind::Event, "e2"), &Deletion::default()).unwrap();
+        assert!(!is_known(2));
     }
 
     #[test]

@@ -335,8 +335,6 @@ impl Worker {
             }
             Err(Unmade::Start(why)) => return self.fail_to_start(n, life, ended, &why),
         };
-        self.tell_of(n, Tone::Normal, "Pulled", &format!("Container image \"{image}\" already present on machine"));
-        self.tell_of(n, Tone::Normal, "Created", &format!("Created container: {name}"));
         let logs = container::open_log(&cluster, pod.uid(), &name, life);
         let spawner = cluster.spawner();
         let started = match (logs, spawner) {
@@ -347,6 +345,9 @@ impl Worker {
             (Err(error), _) => Err(error),
             (Ok(_), None) => return,
         };
+        // Told afterwards: what is told holds up no start.
+        self.tell_of(n, Tone::Normal, "Pulled", &format!("Container image \"{image}\" already present on machine"));
+        self.tell_of(n, Tone::Normal, "Created", &format!("Created container: {name}"));
         let process = match started {
             Ok(process) => process,
             Err(error) => return self.fail_to_start(n, life, ended, &error.to_string()),
