@@ -101,7 +101,7 @@ impl Signal {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct DeletePod {
-    /// How long the pod may take to end. Default: what its manifest says. `0s`: killed at once.
+    /// How long the pod may take to end. Default: what its manifest says. `0s`: the pod is removed at once (a forced deletion), and its containers may live on for a moment.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "HumanDuration")]
     pub grace: Option<HumanDuration>,
