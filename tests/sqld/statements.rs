@@ -3,7 +3,10 @@
 use rstest::rstest;
 use tiberius::{ColumnType, EncryptionLevel, error::Error};
 
-use crate::server::{DEADLINE, Server, TABLES, error, number, payload, rows, run, try_rows, within, write};
+use crate::{
+    server::{DEADLINE, Server, TABLES, error, number, payload, rows, run, try_rows, within, write},
+    wire::{END, RESET, RESET_KEEP_TRANSACTION, Wire, is_error},
+};
 
 fn code(error: &Error) -> Option<u32> {
     error.code()
@@ -264,8 +267,12 @@ async fn a_batch_that_leaves_a_doomed_transaction_fails_itself(#[case] sql: &str
     let mut session = server.database("comeback").await;
     run(&mut session, "CREATE TABLE t (a int)").await;
     assert_eq!(error(&mut session, &format!("DECLARE @P1 int; {sql}")).await, (wanted, 16));
-    let called = within(session.execute(sql, &[&1_i32])).await.expect_err("it fails as a call, too");
-    assert_eq!(code(&called), Some(wanted));
+    let mut wire = Wire::connect(server.address, "comeback");
+    wire.batch(END, &format!("DECLARE @P1 int; {sql}"));
+    assert!(is_error(&wire.answer()));
+    wire.call(&format!("DECLARE @P1 int; {sql}"));
+    assert!(is_error(&wire.answer()));
+    wire.run("IF @@TRANCOUNT > 0 THROW 50001, 'it is still open', 1");
     assert_eq!(number(&mut session, "SELECT COUNT(*) + @@TRANCOUNT FROM t").await, 0, "the next request is served");
 }
 
@@ -410,6 +417,22 @@ async fn an_attention_within_a_write_leaves_no_half_of_a_transaction() {
     // Either the attention took the transaction along and says so, or what came after it is rolled back with the rest.
     let expected = if open == 0 { 2 } else { 0 };
     assert_eq!(number(&mut watcher, "SELECT ISNULL(SUM(a), 0) FROM t").await, expected);
+}
+
+#[rstest]
+#[case::with_its_transaction(RESET, 0)]
+#[case::without_its_transaction(RESET_KEEP_TRANSACTION, 1)]
+#[tokio::test]
+async fn a_session_is_made_as_new(#[case] reset: u8, #[case] rows: i64) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(folder.path(), &[]);
+    let mut watcher = server.database("comeback").await;
+    run(&mut watcher, "CREATE TABLE t (a int)").await;
+    let mut wire = Wire::connect(server.address, "comeback");
+    wire.run("BEGIN TRAN; INSERT INTO t VALUES (1)");
+    wire.batch(END | reset, "IF @@TRANCOUNT > 0 COMMIT");
+    assert!(!is_error(&wire.answer()));
+    assert_eq!(number(&mut watcher, "SELECT COUNT(*) FROM t").await, rows);
 }
 
 #[tokio::test]
