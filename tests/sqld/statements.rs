@@ -210,6 +210,38 @@ async fn with_xact_abort_an_error_undoes_everything_and_ends_the_batch() {
     assert_eq!(number(&mut session, "SELECT COUNT(*) + @@TRANCOUNT FROM t").await, 0);
 }
 
+#[rstest]
+#[case::raised("SET XACT_ABORT ON; BEGIN TRAN; INSERT INTO t VALUES (1); RAISERROR('mine', 16, 1); INSERT INTO t VALUES (2); COMMIT", 3)]
+#[case::thrown("SET XACT_ABORT ON; BEGIN TRAN; INSERT INTO t VALUES (1); THROW 50001, 'mine', 1; COMMIT", 0)]
+#[case::thrown_and_caught(
+    "BEGIN TRAN; INSERT INTO t VALUES (1); BEGIN TRY THROW 50001, 'mine', 1 END TRY BEGIN CATCH END CATCH; COMMIT; THROW 50001, 'x', 1",
+    1
+)]
+#[case::no_such_savepoint("BEGIN TRAN; INSERT INTO t VALUES (1); ROLLBACK TRAN nosuch; INSERT INTO t VALUES (2); COMMIT", 3)]
+#[case::the_transaction_by_its_name("BEGIN TRAN one; INSERT INTO t VALUES (1); ROLLBACK TRAN one; INSERT INTO t VALUES (2); COMMIT", 2)]
+#[case::set_in_a_text("EXEC (N'SET XACT_ABORT ON'); INSERT INTO t VALUES (1); SELECT 1 / 0; INSERT INTO t VALUES (2)", 3)]
+#[case::set_in_a_procedure("EXEC sp_executesql N'SET XACT_ABORT ON'; INSERT INTO t VALUES (1); SELECT 1 / 0; INSERT INTO t VALUES (2)", 3)]
+#[tokio::test]
+async fn an_error_leaves_of_the_rows(#[case] batch: &str, #[case] sum: i64) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(folder.path(), &[]);
+    let mut session = server.database("comeback").await;
+    run(&mut session, "CREATE TABLE t (a int)").await;
+    within(async { session.simple_query(batch).await?.into_results().await }).await.expect_err("it has an error");
+    assert_eq!(number(&mut session, "SELECT ISNULL(SUM(a), 0) + 100 * @@TRANCOUNT FROM t").await, sum);
+}
+
+#[tokio::test]
+async fn what_a_call_sets_ends_with_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(folder.path(), &[]);
+    let mut session = server.database("comeback").await;
+    run(&mut session, "CREATE TABLE t (a int)").await;
+    within(session.execute("SET XACT_ABORT ON; SET IMPLICIT_TRANSACTIONS ON", &[])).await.expect("they are options");
+    assert_eq!(error(&mut session, "BEGIN TRAN; INSERT INTO t VALUES (1); SELECT 1 / 0; COMMIT").await, (8134, 16));
+    assert_eq!(number(&mut session, "SELECT COUNT(*) + 10 * @@TRANCOUNT FROM t").await, 1);
+}
+
 #[tokio::test]
 async fn transactions_nest_and_savepoints_hold() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -57,13 +57,18 @@ impl Session {
         if lost {
             self.forget_transaction(out);
         }
-        let rolls_back = lost || error.reach == Reach::Transaction || error.class >= 20 || self.options.abort_on_error;
+        let rolls_back =
+            lost || error.reach == Reach::Transaction || error.class >= 20 || self.options.abort_on_error && error.reach != Reach::Nothing;
         let ends_batch = rolls_back || matches!(error.reach, Reach::Batch | Reach::Connection);
         if self.trying > 0 && error.reach != Reach::Connection {
             self.last_error = error.number;
             self.doomed |= self.transactions > 0 && rolls_back;
             return Err(Stop::Error(error));
         }
+        if rolls_back {
+            self.roll_back(out);
+        }
+        // After the end of the transaction, so that the last DONE is that of the error.
         self.report(&error, located.line, out);
         if matches!(error.number, 515 | 547 | 2601 | 2627 | 2628 | 8115 | 8134) && !ends_batch {
             out.info(3621, 0, 0, "The statement has been terminated.", located.line);
@@ -71,9 +76,6 @@ impl Session {
         }
         if !ends_batch {
             return Ok(());
-        }
-        if rolls_back {
-            self.roll_back(out);
         }
         Err(Stop::Aborted { fatal: error.reach == Reach::Connection })
     }
@@ -144,8 +146,8 @@ impl Session {
             Statement::Continue => Err(Stop::Continue),
             Statement::Block(statements) => self.run(statements, variables, out),
             Statement::Try { body, catch } => self.try_catch(body, catch, variables, out),
-            Statement::Begin => {
-                self.begin(out);
+            Statement::Begin(name) => {
+                self.begin(name.as_deref(), out);
                 out.done(Verb::Begin, None);
                 Ok(())
             }
@@ -175,7 +177,7 @@ impl Session {
             Statement::Execute { name, arguments } => self.execute_procedure(name, arguments, variables, out),
             Statement::ExecuteText(text) => {
                 let text = text_value(self.evaluate(text, variables)?.value);
-                self.nested(|session| session.run_text(&text, &mut Variables::new(), out))
+                self.nested(out, |session, out| session.run_text(&text, &mut Variables::new(), out))
             }
             Statement::Dbcc { command, target, options } => self.dbcc(command, target.as_deref(), options, out),
             Statement::Raise(parts) => self.raise(parts, variables, out),
@@ -188,13 +190,34 @@ impl Session {
         }
     }
 
-    pub(super) fn nested(&mut self, run: impl FnOnce(&mut Self) -> Result<(), Stop>) -> Result<(), Stop> {
+    /// Runs a text within a text.
+    pub(super) fn nested(
+        &mut self,
+        out: &mut Response,
+        run: impl FnOnce(&mut Self, &mut Response) -> Result<(), Stop>,
+    ) -> Result<(), Stop> {
         if self.depth >= MAX_EXECUTE_DEPTH {
             return Err(errors::nested_too_deeply().into());
         }
         self.depth += 1;
-        let result = run(self);
+        let result = self.scoped(out, run);
         self.depth -= 1;
+        result
+    }
+
+    /// Runs what has options of its own: what it sets is as it was before once it has ended.
+    pub(super) fn scoped(
+        &mut self,
+        out: &mut Response,
+        run: impl FnOnce(&mut Self, &mut Response) -> Result<(), Stop>,
+    ) -> Result<(), Stop> {
+        let before = self.options.clone();
+        let result = run(self, out);
+        if self.options.abort_on_error && self.transactions > 0 && matches!(result, Err(Stop::Cancelled(_))) {
+            // What the attention does is settled by the option that was in force when it came.
+            self.roll_back(out);
+        }
+        self.options = before;
         result
     }
 
@@ -228,7 +251,10 @@ impl Session {
                 out.info(50_000, state, class, &text, 1);
                 Ok(())
             }
-            class => Err(errors::raised(50_000, class, state, text).into()),
+            class => {
+                let reach = if class >= 20 { Reach::Connection } else { Reach::Nothing };
+                Err(SqlError { reach, ..errors::raised(50_000, class, state, text) }.into())
+            }
         }
     }
 
@@ -337,7 +363,7 @@ impl Session {
                 outputs.push((ident.value.clone(), name));
             }
         }
-        self.nested(|session| session.run_text(&text, &mut inner, out))?;
+        self.nested(out, |session, out| session.run_text(&text, &mut inner, out))?;
         for (outer, name) in outputs {
             if let Some(value) = inner.get(&name.to_lowercase()) {
                 assign(variables, &outer, value.clone())?;

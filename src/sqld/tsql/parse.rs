@@ -107,8 +107,8 @@ pub(crate) enum Statement {
         /// What is done when it fails.
         catch: Vec<Located>,
     },
-    /// BEGIN TRANSACTION
-    Begin,
+    /// BEGIN TRANSACTION, perhaps with a name.
+    Begin(Option<String>),
     /// COMMIT
     Commit,
     /// ROLLBACK, perhaps to a savepoint.
@@ -513,10 +513,7 @@ impl Reader<'_> {
     fn begin(&mut self) -> Result<Statement, SqlError> {
         self.parser.next_token();
         match self.peek().as_deref() {
-            Some("TRAN" | "TRANSACTION") => {
-                self.transaction_name();
-                Ok(Statement::Begin)
-            }
+            Some("TRAN" | "TRANSACTION") => Ok(Statement::Begin(self.transaction_name())),
             Some("DISTRIBUTED") => Err(errors::unsupported("BEGIN DISTRIBUTED TRANSACTION")),
             Some("TRY") => {
                 self.parser.next_token();
