@@ -359,6 +359,13 @@ async fn an_identity_counts_up_and_comes_back_to_the_client() {
     assert_eq!(error(&mut session, "INSERT INTO t (id, a) VALUES (1, 1)").await, (544, 16));
 }
 
+/// The most memory that the engine has had, in KiB.
+fn peak_memory(server: &Server) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.engine())).expect("it runs");
+    let line = status.lines().find(|line| line.starts_with("VmHWM")).expect("the kernel tells").to_owned();
+    line.split_whitespace().nth(1).expect("a number").parse().expect("a number")
+}
+
 #[tokio::test]
 async fn a_long_result_never_stands_in_memory() {
     use futures::TryStreamExt;
@@ -374,12 +381,7 @@ async fn a_long_result_never_stands_in_memory() {
          FROM d a CROSS JOIN d b CROSS JOIN d c CROSS JOIN d e CROSS JOIN d f CROSS JOIN d g WHERE a.x < 2",
     )
     .await;
-    let peak = || {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", server.engine())).expect("it runs");
-        let line = status.lines().find(|line| line.starts_with("VmHWM")).expect("the kernel tells").to_owned();
-        line.split_whitespace().nth(1).expect("a number").parse::<u64>().expect("a number")
-    };
-    let before = peak();
+    let before = peak_memory(&server);
     let mut seen = 0;
     within(async {
         let mut stream = session.simple_query("SELECT a, b FROM t ORDER BY a").await.expect("it runs");
@@ -392,8 +394,27 @@ async fn a_long_result_never_stands_in_memory() {
     })
     .await;
     assert_eq!(seen, ROWS);
-    let grown = peak() - before;
+    let grown = peak_memory(&server) - before;
     assert!(grown < 8 << 10, "40 MB of rows made the server grow by {grown} KiB");
+}
+
+#[tokio::test]
+async fn messages_without_end_never_stand_in_memory() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(folder.path(), &[]);
+    let mut wire = Wire::connect(server.address, "master");
+    let before = peak_memory(&server);
+    wire.batch(END, "DECLARE @i int = 0; WHILE @i < 2500 BEGIN PRINT REPLICATE('x', 4000) SET @i = @i + 1 END WHILE 1 = 1 SET @i = 0");
+    // The batch never ends, and the client has its messages all the same: 20 MB, but for what does not fill a piece.
+    let mut seen = 0;
+    while seen < 19 << 20 {
+        seen += wire.part().len();
+    }
+    let grown = peak_memory(&server) - before;
+    assert!(grown < 8 << 10, "{seen} bytes of messages made the server grow by {grown} KiB");
+    wire.attention();
+    let rest = wire.answer();
+    assert_eq!(rest[rest.len() - 13..][..2], [0xFD, 0x20], "the attention is acknowledged");
 }
 
 #[tokio::test]

@@ -84,16 +84,29 @@ impl Wire {
         self.send(ATTENTION, END, &[]);
     }
 
-    /// The next whole answer.
+    /// The next packet of an answer: whether it is the last, and its tokens.
+    fn next(&mut self) -> (bool, Vec<u8>) {
+        let mut header = [0; 8];
+        self.stream.read_exact(&mut header).expect("the server answers");
+        let mut body = vec![0; usize::from(u16::from_be_bytes([header[2], header[3]])) - header.len()];
+        self.stream.read_exact(&mut body).expect("the server answers");
+        (header[1] & END != 0, body)
+    }
+
+    /// The tokens of the next packet of an answer that has no end yet.
+    pub(crate) fn part(&mut self) -> Vec<u8> {
+        let (last, tokens) = self.next();
+        assert!(!last, "the answer ends");
+        tokens
+    }
+
+    /// The next whole answer, or the rest of one.
     pub(crate) fn answer(&mut self) -> Vec<u8> {
         let mut tokens = Vec::new();
         loop {
-            let mut header = [0; 8];
-            self.stream.read_exact(&mut header).expect("the server answers");
-            let mut body = vec![0; usize::from(u16::from_be_bytes([header[2], header[3]])) - header.len()];
-            self.stream.read_exact(&mut body).expect("the server answers");
+            let (last, body) = self.next();
             tokens.extend(body);
-            if header[1] & END != 0 {
+            if last {
                 return tokens;
             }
         }

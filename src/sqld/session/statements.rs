@@ -34,6 +34,8 @@ impl Session {
         if let Some(why) = self.signal.cancelled() {
             return Err(Stop::Cancelled(why));
         }
+        // Messages pile up as rows do.
+        out.flush_full()?;
         let is_block = matches!(
             located.statement,
             Statement::If { .. }
