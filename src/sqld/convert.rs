@@ -64,12 +64,23 @@ fn to_text(value: Value, from: SqlType, to: SqlType, style: i64) -> Result<Value
         Value::Blob(bytes) => codepage::decode(&bytes),
         Value::Null => return Ok(Value::Null),
     };
-    let mut text = if text.len() > limit { text.chars().take(limit).collect() } else { text };
+    let mut text = if text.len() > limit { cut(&text, to, limit) } else { text };
     if let SqlType::Char(length) | SqlType::NChar(length) = to {
-        let missing = usize::from(length).saturating_sub(text.chars().count());
+        let missing = usize::from(length).saturating_sub(text.chars().map(|c| to.width(c)).sum());
         text.extend(std::iter::repeat_n(' ', missing));
     }
     Ok(Value::Text(text))
+}
+
+/// The beginning of a text, at most `limit` long; no character is cut in two.
+fn cut(text: &str, to: SqlType, limit: usize) -> String {
+    let mut length = 0;
+    text.chars()
+        .take_while(|&character| {
+            length += to.width(character);
+            length <= limit
+        })
+        .collect()
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -305,6 +316,7 @@ mod tests {
     #[case::number_from_text(Value::Text(" 42 ".into()), TEXT, SqlType::Int, Value::Integer(42))]
     #[case::a_fraction_is_cut_off(Value::Real(1.9), SqlType::Float, SqlType::Int, Value::Integer(1))]
     #[case::text_is_cut_off(Value::Text("abcdef".into()), TEXT, SqlType::VarChar(Length::Of(3)), Value::Text("abc".into()))]
+    #[case::unicode_is_cut_by_units(Value::Text("a😀😁".into()), TEXT, SqlType::NVarChar(Length::Of(4)), Value::Text("a😀".into()))]
     #[case::char_is_padded(Value::Text("a".into()), TEXT, SqlType::Char(3), Value::Text("a  ".into()))]
     #[case::a_number_that_does_not_fit_is_a_star(Value::Integer(1234), SqlType::Int, SqlType::VarChar(Length::Of(3)), Value::Text("*".into()))]
     #[case::bit(Value::Integer(7), SqlType::Int, SqlType::Bit, Value::Integer(1))]

@@ -349,6 +349,11 @@ pub(crate) fn would_be_truncated(table: &str, column: &str) -> SqlError {
     error(2628, 16, 1, Reach::Statement, format!("String or binary data would be truncated in table '{table}', column '{column}'."))
 }
 
+/// 8152, for a value that is longer than the type of its column says.
+pub(crate) fn does_not_fit() -> SqlError {
+    error(8152, 16, 2, Reach::Statement, "String or binary data would be truncated.".to_owned())
+}
+
 /// 2705.
 pub(crate) fn column_named_twice(column: &str, table: &str) -> SqlError {
     error(

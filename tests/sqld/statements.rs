@@ -176,6 +176,25 @@ async fn a_broken_key_is_told_with_its_values() {
 }
 
 #[tokio::test]
+async fn text_is_as_long_as_sql_server_counts_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(folder.path(), &[]);
+    let mut session = server.database("comeback").await;
+    run(&mut session, "CREATE TABLE t (a nvarchar(2), b varchar(3))").await;
+    assert_eq!(error(&mut session, "INSERT INTO t (a) VALUES (N'😀😁')").await, (2628, 16));
+    let refused = within(session.execute("INSERT INTO t (b) VALUES (@P1)", &[&"ab\0cd"])).await.expect_err("it is too long");
+    assert_eq!(code(&refused), Some(2628));
+    run(&mut session, "INSERT INTO t VALUES (N'😀', 'äöü')").await;
+    let row =
+        rows(&mut session, "SELECT a, b, LEN(a), DATALENGTH(a), ISNULL(NULLIF(b, 'ÄÖÜ'), 'abcd'), ISNULL(NULLIF(b, 'äöü'), 'abcd') FROM t")
+            .await
+            .remove(0);
+    assert_eq!((row.get::<&str, _>(0), row.get::<&str, _>(1)), (Some("😀"), Some("äöü")));
+    assert_eq!((row.get::<i32, _>(2), row.get::<i32, _>(3)), (Some(2), Some(4)));
+    assert_eq!((row.get::<&str, _>(4), row.get::<&str, _>(5)), (Some("äöü"), Some("abc")));
+}
+
+#[tokio::test]
 async fn without_xact_abort_only_the_statement_is_undone() {
     let folder = tempfile::tempdir().expect("a folder");
     let server = Server::start(folder.path(), &[]);
