@@ -132,6 +132,10 @@ const TAKES_NO_TRANSACTION: [u32; 3] = [1801, 3902, 3903];
 #[case::divide_by_zero("SELECT a / 0 FROM dbo.t", 8134, 16, 1)]
 #[case::no_date("SELECT CAST('soon' AS datetime)", 241, 16, 0)]
 #[case::raised("THROW 51234, 'mine', 3", 51234, 16, 1)]
+#[case::set_not_known_here("SET NOEXEC ON", 40510, 16, 1)]
+#[case::rowcount_not_known_here("SET ROWCOUNT 1", 40510, 16, 1)]
+#[case::isolation_not_known_here("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE", 40510, 16, 1)]
+#[case::database_option_not_known_here("ALTER DATABASE comeback SET READ_ONLY WITH ROLLBACK IMMEDIATE", 40510, 16, 1)]
 #[case::not_known_here("CREATE VIEW v AS SELECT 1 AS a", 40510, 16, 1)]
 #[tokio::test]
 async fn an_error_has_sql_servers_number_and_class_and_reach(
@@ -325,6 +329,27 @@ async fn a_batch_that_leaves_a_doomed_transaction_fails_itself(#[case] sql: &str
     assert!(is_error(&wire.answer()));
     wire.run("IF @@TRANCOUNT > 0 THROW 50001, 'it is still open', 1");
     assert_eq!(number(&mut session, "SELECT COUNT(*) + @@TRANCOUNT FROM t").await, 0, "the next request is served");
+}
+
+#[rstest]
+#[case::pymssql(
+    "SET ARITHABORT ON;SET CONCAT_NULL_YIELDS_NULL ON;SET ANSI_NULLS ON;SET ANSI_NULL_DFLT_ON ON;SET ANSI_PADDING ON;SET ANSI_WARNINGS ON;\
+     SET CURSOR_CLOSE_ON_COMMIT ON;SET QUOTED_IDENTIFIER ON;SET TEXTSIZE 2147483647;"
+)]
+#[case::sqlcmd("SET QUOTED_IDENTIFIER OFF SET TEXTSIZE 4096")]
+#[case::read_committed(
+    "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; SET ROWCOUNT 0; SET NOEXEC OFF; SET LANGUAGE us_english; SET DATEFORMAT mdy"
+)]
+#[case::database(
+    "ALTER DATABASE CURRENT SET RECOVERY SIMPLE; ALTER DATABASE comeback SET READ_COMMITTED_SNAPSHOT ON WITH ROLLBACK IMMEDIATE"
+)]
+#[tokio::test]
+async fn an_option_that_asks_for_nothing_is_accepted(#[case] sql: &str) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(folder.path(), &[]);
+    let mut session = server.database("comeback").await;
+    run(&mut session, &format!("BEGIN TRAN; {sql}")).await;
+    assert_eq!(number(&mut session, "SELECT @@TRANCOUNT").await, 1);
 }
 
 #[rstest]

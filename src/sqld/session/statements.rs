@@ -121,7 +121,7 @@ impl Session {
                 Ok(())
             }
             Statement::SetOption { names, value } => {
-                self.set_options(names, value);
+                self.set_options(names, value)?;
                 out.done(Verb::Other, None);
                 Ok(())
             }
@@ -290,7 +290,7 @@ impl Session {
         Ok(())
     }
 
-    pub(super) fn set_options(&mut self, names: &[String], value: &str) {
+    pub(super) fn set_options(&mut self, names: &[String], value: &str) -> Result<(), SqlError> {
         let on = value == "ON";
         for name in names {
             match name.as_str() {
@@ -300,14 +300,14 @@ impl Session {
                 "LOCK_TIMEOUT" => {
                     self.options.lock_wait = value.parse().map_or(LOCK_WAIT, Duration::from_millis);
                 }
-                // The others change nothing that is done here: they are how SQL Server behaves anyway, or not known.
-                other => {
-                    if let Some(table) = other.strip_prefix("IDENTITY_INSERT ") {
-                        self.options.identity_insert = on.then(|| table.to_owned());
-                    }
-                }
+                other => match other.strip_prefix("IDENTITY_INSERT ") {
+                    Some(table) => self.options.identity_insert = on.then(|| table.to_owned()),
+                    None if asks_for_nothing(other, value) => {}
+                    None => return Err(errors::unsupported(format!("SET {other} {value}"))),
+                },
             }
         }
+        Ok(())
     }
 
     pub(super) fn wait_for(&mut self, delay: &Expr, variables: &Variables, out: &mut Response) -> Result<(), Stop> {
@@ -372,6 +372,30 @@ impl Session {
             }
         }
         Ok(())
+    }
+}
+
+/// Whether an option changes nothing that is done here, or asks for what is done anyway. Clients send many of these when they connect.
+fn asks_for_nothing(option: &str, value: &str) -> bool {
+    match option {
+        "ANSI_NULLS" | "ANSI_NULL_DFLT_ON" | "ANSI_PADDING" | "ANSI_WARNINGS" | "CONCAT_NULL_YIELDS_NULL" => value == "ON",
+        "ANSI_DEFAULTS" | "ANSI_NULL_DFLT_OFF" | "FMTONLY" | "FORCEPLAN" | "NOEXEC" | "NUMERIC_ROUNDABORT" | "PARSEONLY"
+        | "SHOWPLAN_ALL" | "SHOWPLAN_TEXT" | "SHOWPLAN_XML" => value == "OFF",
+        "ROWCOUNT" => value == "0",
+        "DATEFORMAT" => value == "MDY",
+        "LANGUAGE" => value.eq_ignore_ascii_case("us_english"),
+        "ISOLATION LEVEL" => value == "READ COMMITTED" || value == "READ UNCOMMITTED",
+        // Text in double quotes is always a name; where it should be a value, it is refused as an unknown name.
+        "ARITHABORT"
+        | "CONTEXT_INFO"
+        | "CURSOR_CLOSE_ON_COMMIT"
+        | "DATEFIRST"
+        | "DEADLOCK_PRIORITY"
+        | "QUERY_GOVERNOR_COST_LIMIT"
+        | "QUOTED_IDENTIFIER"
+        | "STATISTICS"
+        | "TEXTSIZE" => true,
+        _ => false,
     }
 }
 
