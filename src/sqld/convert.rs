@@ -106,7 +106,7 @@ fn to_number(value: &Value, from: SqlType, to: SqlType) -> Result<Value, SqlErro
         SqlType::Real | SqlType::Float => Ok(Value::Real(match value {
             Value::Integer(number) => *number as f64,
             Value::Real(number) => *number,
-            Value::Text(text) => text.trim().parse().map_err(|_| errors::cannot_convert(from.name(), to.name()))?,
+            Value::Text(text) => finite(text).ok_or_else(|| errors::cannot_convert(from.name(), to.name()))?,
             _ => return Err(errors::conversion_not_allowed(from.name(), to.name())),
         })),
         SqlType::Decimal { precision, scale } => {
@@ -115,7 +115,7 @@ fn to_number(value: &Value, from: SqlType, to: SqlType) -> Result<Value, SqlErro
                 Value::Real(number) => *number,
                 Value::Text(text) => match text.trim().parse::<i64>() {
                     Ok(number) => return fits(number, precision, scale),
-                    Err(_) => text.trim().parse().map_err(|_| errors::cannot_convert(from.name(), "numeric"))?,
+                    Err(_) => finite(text).ok_or_else(|| errors::cannot_convert(from.name(), "numeric"))?,
                 },
                 _ => return Err(errors::conversion_not_allowed(from.name(), to.name())),
             };
@@ -132,6 +132,11 @@ fn to_number(value: &Value, from: SqlType, to: SqlType) -> Result<Value, SqlErro
             if (low..=high).contains(&number) { Ok(Value::Integer(number)) } else { Err(errors::overflow(to.name())) }
         }
     }
+}
+
+/// The number that a text is. What Rust reads beyond that (`nan`, `inf`, more than a number can hold) is none.
+fn finite(text: &str) -> Option<f64> {
+    text.trim().parse().ok().filter(|number: &f64| number.is_finite())
 }
 
 fn fits(number: i64, precision: u8, scale: u8) -> Result<Value, SqlError> {
@@ -328,6 +333,9 @@ mod tests {
 
     #[rstest]
     #[case::no_number(Value::Text("abc".into()), TEXT, SqlType::Int, 245)]
+    #[case::not_a_number(Value::Text("nan".into()), TEXT, SqlType::Float, 8114)]
+    #[case::infinite(Value::Text("-inf".into()), TEXT, SqlType::Float, 8114)]
+    #[case::beyond_all_numbers(Value::Text("1e999".into()), TEXT, SqlType::Decimal { precision: 9, scale: 2 }, 8114)]
     #[case::too_large(Value::Integer(1 << 40), SqlType::BigInt, SqlType::Int, 8115)]
     #[case::no_date(Value::Text("soon".into()), TEXT, SqlType::DateTime, 241)]
     #[case::no_guid(Value::Text("soon".into()), TEXT, SqlType::UniqueIdentifier, 8169)]
