@@ -87,7 +87,7 @@ pub(super) fn read(source: &Source<'_>) -> Result<Option<Node>, Diagnostic> {
     let mut documents = 0;
     let mut nodes = 0;
     while let Some(event) = parser.next_event() {
-        let (event, place) = event.map_err(|error| syntax_error(source, &error))?;
+        let (event, place) = event.map_err(|error| syntax_error(source, &stack, &error))?;
         let span = bytes(source, place);
         let alias = matches!(event, Event::Alias(_));
         let (done, anchor) = match event {
@@ -241,13 +241,20 @@ fn refused_tag(source: &Source<'_>, span: &Range<usize>) -> Diagnostic {
         .help("remove the tag; quotes make a text of anything")
 }
 
-fn syntax_error(source: &Source<'_>, error: &saphyr_parser::ScanError) -> Diagnostic {
+fn syntax_error(source: &Source<'_>, stack: &[Open], error: &saphyr_parser::ScanError) -> Diagnostic {
     let at = source.byte(error.marker().index());
     // The parser looks ahead, so it may meet its own limit before we meet ours.
     if error.info().contains("recursion limit") {
         return too_deep(source, &(at..at));
     }
-    let diagnostic = Diagnostic::at(source.excerpt(&(at..at), ""), format!("this is not YAML: {}", error.info()));
+    let message = format!("this is not YAML: {}", error.info());
+    // At the end of the file there is nothing to see; what is not closed stands before it.
+    if at >= source.text.trim_end().len()
+        && let Some(bracket) = stack.iter().rev().map(|open| open.span.start).find(|begin| source.text[*begin..].starts_with(['[', '{']))
+    {
+        return Diagnostic::at(source.excerpt(&(bracket..bracket + 1), "never closed"), message);
+    }
+    let diagnostic = Diagnostic::at(source.excerpt(&(at..at), ""), message);
     if source.is_indented_by_a_tab(at) { diagnostic.help("indent with spaces: YAML takes no tabs there") } else { diagnostic }
 }
 

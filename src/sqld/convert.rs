@@ -64,12 +64,23 @@ fn to_text(value: Value, from: SqlType, to: SqlType, style: i64) -> Result<Value
         Value::Blob(bytes) => codepage::decode(&bytes),
         Value::Null => return Ok(Value::Null),
     };
-    let mut text = if text.len() > limit { text.chars().take(limit).collect() } else { text };
+    let mut text = if text.len() > limit { cut(&text, to, limit) } else { text };
     if let SqlType::Char(length) | SqlType::NChar(length) = to {
-        let missing = usize::from(length).saturating_sub(text.chars().count());
+        let missing = usize::from(length).saturating_sub(text.chars().map(|c| to.width(c)).sum());
         text.extend(std::iter::repeat_n(' ', missing));
     }
     Ok(Value::Text(text))
+}
+
+/// The beginning of a text, at most `limit` long; no character is cut in two.
+fn cut(text: &str, to: SqlType, limit: usize) -> String {
+    let mut length = 0;
+    text.chars()
+        .take_while(|&character| {
+            length += to.width(character);
+            length <= limit
+        })
+        .collect()
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -95,7 +106,7 @@ fn to_number(value: &Value, from: SqlType, to: SqlType) -> Result<Value, SqlErro
         SqlType::Real | SqlType::Float => Ok(Value::Real(match value {
             Value::Integer(number) => *number as f64,
             Value::Real(number) => *number,
-            Value::Text(text) => text.trim().parse().map_err(|_| errors::cannot_convert(from.name(), to.name()))?,
+            Value::Text(text) => finite(text).ok_or_else(|| errors::cannot_convert(from.name(), to.name()))?,
             _ => return Err(errors::conversion_not_allowed(from.name(), to.name())),
         })),
         SqlType::Decimal { precision, scale } => {
@@ -104,7 +115,7 @@ fn to_number(value: &Value, from: SqlType, to: SqlType) -> Result<Value, SqlErro
                 Value::Real(number) => *number,
                 Value::Text(text) => match text.trim().parse::<i64>() {
                     Ok(number) => return fits(number, precision, scale),
-                    Err(_) => text.trim().parse().map_err(|_| errors::cannot_convert(from.name(), "numeric"))?,
+                    Err(_) => finite(text).ok_or_else(|| errors::cannot_convert(from.name(), "numeric"))?,
                 },
                 _ => return Err(errors::conversion_not_allowed(from.name(), to.name())),
             };
@@ -121,6 +132,11 @@ fn to_number(value: &Value, from: SqlType, to: SqlType) -> Result<Value, SqlErro
             if (low..=high).contains(&number) { Ok(Value::Integer(number)) } else { Err(errors::overflow(to.name())) }
         }
     }
+}
+
+/// The number that a text is. What Rust reads beyond that (`nan`, `inf`, more than a number can hold) is none.
+fn finite(text: &str) -> Option<f64> {
+    text.trim().parse().ok().filter(|number: &f64| number.is_finite())
 }
 
 fn fits(number: i64, precision: u8, scale: u8) -> Result<Value, SqlError> {
@@ -305,6 +321,7 @@ mod tests {
     #[case::number_from_text(Value::Text(" 42 ".into()), TEXT, SqlType::Int, Value::Integer(42))]
     #[case::a_fraction_is_cut_off(Value::Real(1.9), SqlType::Float, SqlType::Int, Value::Integer(1))]
     #[case::text_is_cut_off(Value::Text("abcdef".into()), TEXT, SqlType::VarChar(Length::Of(3)), Value::Text("abc".into()))]
+    #[case::unicode_is_cut_by_units(Value::Text("a😀😁".into()), TEXT, SqlType::NVarChar(Length::Of(4)), Value::Text("a😀".into()))]
     #[case::char_is_padded(Value::Text("a".into()), TEXT, SqlType::Char(3), Value::Text("a  ".into()))]
     #[case::a_number_that_does_not_fit_is_a_star(Value::Integer(1234), SqlType::Int, SqlType::VarChar(Length::Of(3)), Value::Text("*".into()))]
     #[case::bit(Value::Integer(7), SqlType::Int, SqlType::Bit, Value::Integer(1))]
@@ -316,6 +333,9 @@ mod tests {
 
     #[rstest]
     #[case::no_number(Value::Text("abc".into()), TEXT, SqlType::Int, 245)]
+    #[case::not_a_number(Value::Text("nan".into()), TEXT, SqlType::Float, 8114)]
+    #[case::infinite(Value::Text("-inf".into()), TEXT, SqlType::Float, 8114)]
+    #[case::beyond_all_numbers(Value::Text("1e999".into()), TEXT, SqlType::Decimal { precision: 9, scale: 2 }, 8114)]
     #[case::too_large(Value::Integer(1 << 40), SqlType::BigInt, SqlType::Int, 8115)]
     #[case::no_date(Value::Text("soon".into()), TEXT, SqlType::DateTime, 241)]
     #[case::no_guid(Value::Text("soon".into()), TEXT, SqlType::UniqueIdentifier, 8169)]

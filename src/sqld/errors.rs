@@ -14,6 +14,8 @@ const SEPARATOR: char = '\u{1f}';
 /// What an error ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reach {
+    /// Nothing, not even with `XACT_ABORT`: what the batch itself says with RAISERROR.
+    Nothing,
     /// The statement; the batch goes on (unless `XACT_ABORT` is on).
     Statement,
     /// The batch; its transaction stays. Such are errors of the text itself, which stop it before it does anything.
@@ -48,6 +50,7 @@ impl SqlError {
     /// Text that carries the error through SQLite, which keeps only the message of a failed function.
     pub(crate) fn encoded(&self) -> String {
         let reach = match self.reach {
+            Reach::Nothing => 'n',
             Reach::Statement => 's',
             Reach::Batch => 'b',
             Reach::Transaction => 't',
@@ -62,6 +65,7 @@ impl SqlError {
         let class = parts.next()?.parse().ok()?;
         let state = parts.next()?.parse().ok()?;
         let reach = match parts.next()? {
+            "n" => Reach::Nothing,
             "s" => Reach::Statement,
             "b" => Reach::Batch,
             "t" => Reach::Transaction,
@@ -343,6 +347,11 @@ pub(crate) fn index_violated(index: &str, table: &str, key: Option<&str>) -> Sql
 /// 2628.
 pub(crate) fn would_be_truncated(table: &str, column: &str) -> SqlError {
     error(2628, 16, 1, Reach::Statement, format!("String or binary data would be truncated in table '{table}', column '{column}'."))
+}
+
+/// 8152, for a value that is longer than the type of its column says.
+pub(crate) fn does_not_fit() -> SqlError {
+    error(8152, 16, 2, Reach::Statement, "String or binary data would be truncated.".to_owned())
 }
 
 /// 2705.

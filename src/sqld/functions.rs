@@ -30,6 +30,12 @@ pub(crate) fn register(connection: &Connection) -> rusqlite::Result<()> {
         let types = from.parse().and_then(|from| Ok((from, to.parse()?)));
         answer(types.map(|(from, to)| convert::convert(owned(context.get_raw(0)), from, to, style).unwrap_or(Value::Null)))
     })?;
+    connection.create_scalar_function("ms_length", 2, pure, |context| {
+        let (text, ty): (Option<String>, String) = (context.get(0)?, context.get(1)?);
+        let ty: SqlType = ty.parse().map_err(SqlError::into_function_error)?;
+        let length: Option<usize> = text.map(|text| text.chars().map(|character| ty.width(character)).sum());
+        Ok(length.and_then(|length| i64::try_from(length).ok()))
+    })?;
     connection.create_scalar_function("ms_div", 2, pure, |context| answer(divide(context.get_raw(0), context.get_raw(1))))?;
     connection.create_scalar_function("ms_mod", 2, pure, |context| answer(modulo(context.get_raw(0), context.get_raw(1))))?;
     connection

@@ -26,7 +26,15 @@
 //!
 //! It is not SQL Server: no procedures, triggers, views or foreign keys, no temporary tables, one schema (`dbo`), one collation
 //! (`SQL_Latin1_General_CP1_CI_AS`, without accents and beyond ASCII only roughly), `decimal` exact to some 15 digits, all writers of a
-//! database one after the other. What it does not know it refuses with error 40510.
+//! database one after the other. What it does not know it refuses with error 40510, and of the options that `SET` knows it takes those that
+//! change nothing here.
+//!
+//! Where it differs without saying so:
+//!
+//! - A key is checked row by row: `UPDATE t SET a = a + 1` over the keys 1, 2, 3 is refused with 2627, because 2 is still there.
+//! - In a key, as in every comparison, blanks at the end count: `'a'` and `'a '` are two keys. A unique key takes any number of NULLs.
+//! - A write that an attention interrupts takes its whole transaction along; the client is told so, and `@@TRANCOUNT` is 0.
+//! - A client that asks for another isolation level when it begins a transaction gets `READ COMMITTED` all the same.
 
 #![expect(clippy::doc_markdown, reason = "SQLite, FreeTDS and their like are names, not code")]
 

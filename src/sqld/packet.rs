@@ -78,13 +78,36 @@ impl PacketType {
     }
 }
 
+/// Whether the session must be as new before a request is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reset {
+    /// It stays as it is.
+    No,
+    /// It must, and what is open is rolled back.
+    All,
+    /// It must, but keeps its transaction.
+    KeepTransaction,
+}
+
+impl Reset {
+    const fn from_status(status: u8) -> Self {
+        if status & RESET_KEEP_TRANSACTION != 0 {
+            Self::KeepTransaction
+        } else if status & RESET != 0 {
+            Self::All
+        } else {
+            Self::No
+        }
+    }
+}
+
 /// A whole message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Message {
     /// Its type.
     pub(crate) kind: PacketType,
     /// Whether the session must be as new first.
-    pub(crate) reset: bool,
+    pub(crate) reset: Reset,
     /// Its bytes, without headers.
     pub(crate) body: Bytes,
 }
@@ -93,7 +116,7 @@ pub(crate) struct Message {
 #[derive(Debug, Default)]
 pub(crate) struct MessageReader {
     buffer: BytesMut,
-    begun: Option<(PacketType, bool)>,
+    begun: Option<(PacketType, Reset)>,
     body: BytesMut,
 }
 
@@ -132,8 +155,7 @@ impl MessageReader {
             }
             let mut packet = self.buffer.split_to(length);
             packet.advance(HEADER);
-            let reset = status & (RESET | RESET_KEEP_TRANSACTION) != 0;
-            let (begun, reset) = *self.begun.get_or_insert((kind, reset));
+            let (begun, reset) = *self.begun.get_or_insert((kind, Reset::from_status(status)));
             if begun != kind {
                 return Err(invalid(format!("a message of type {begun:?} goes on with a packet of type {kind:?}")));
             }

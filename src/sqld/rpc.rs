@@ -130,8 +130,8 @@ fn text(input: &mut &[u8], units: usize) -> Option<String> {
 /// A request to the transaction manager.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum TransactionRequest {
-    /// Begin one.
-    Begin,
+    /// Begin one, which may have a name.
+    Begin(Option<String>),
     /// Commit it, and perhaps begin the next.
     Commit {
         /// Whether another begins at once.
@@ -160,7 +160,11 @@ pub(crate) fn parse_transaction(body: &[u8]) -> Result<TransactionRequest, SqlEr
     };
     let then_begin = |input: &[u8]| input.first().is_some_and(|flags| flags & 1 != 0);
     match kind {
-        5 => Ok(TransactionRequest::Begin),
+        5 => {
+            // Before the name stands the isolation level, which makes no difference here.
+            let name = input.split_off_first().and_then(|_| name(&mut input));
+            Ok(TransactionRequest::Begin(name.filter(|name| !name.is_empty())))
+        }
         7 => {
             name(&mut input).ok_or_else(cut)?;
             Ok(TransactionRequest::Commit { then_begin: then_begin(input) })

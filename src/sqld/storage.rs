@@ -17,7 +17,8 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use chrono::{NaiveDateTime, TimeDelta, Utc};
@@ -36,6 +37,10 @@ use super::{
 
 /// How long SQLite itself waits for a lock. Writers queue, so only recovery and checkpoints ever meet one.
 const BUSY_WAIT: Duration = Duration::from_secs(10);
+/// An instance that is being killed gives its folder free within this time.
+const HOLD_DEADLINE: Duration = Duration::from_secs(2);
+/// How long the wait for the folder rests between two tries.
+const BETWEEN_HOLDS: Duration = Duration::from_millis(10);
 /// How many prepared statements a connection keeps.
 const STATEMENTS: usize = 64;
 /// How many steps of SQLite's machine go between two looks at the signal.
@@ -100,7 +105,7 @@ pub(crate) struct Hold {
 }
 
 impl Hold {
-    /// Takes hold of the folder, which is made if it is not there.
+    /// Takes hold of the folder, which is made if it is not there. Waits a moment for an instance that is just ending.
     pub(crate) fn take(folder: &Path) -> Result<Self, StorageError> {
         let data = folder.join("data");
         fs::create_dir_all(&data).map_err(|source| StorageError::Io { doing: "create the folder", path: data.clone(), source })?;
@@ -110,10 +115,14 @@ impl Hold {
             path: path.clone(),
             source,
         })?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Self { folder: folder.to_owned(), _lock: lock }),
-            Err(TryLockError::WouldBlock) => Err(StorageError::Held { file: data.join("master.db") }),
-            Err(TryLockError::Error(source)) => Err(StorageError::Io { doing: "lock", path, source }),
+        let deadline = Instant::now() + HOLD_DEADLINE;
+        loop {
+            match lock.try_lock() {
+                Ok(()) => return Ok(Self { folder: folder.to_owned(), _lock: lock }),
+                Err(TryLockError::WouldBlock) if Instant::now() < deadline => thread::sleep(BETWEEN_HOLDS),
+                Err(TryLockError::WouldBlock) => return Err(StorageError::Held { file: data.join("master.db") }),
+                Err(TryLockError::Error(source)) => return Err(StorageError::Io { doing: "lock", path, source }),
+            }
         }
     }
 
@@ -442,6 +451,23 @@ mod tests {
         assert!(error.to_string().contains("error 5(Access is denied.) occurred while opening file"), "{error}");
         drop(first);
         Hold::take(folder.path()).expect("it is free again");
+    }
+
+    #[test]
+    fn a_folder_is_waited_for_while_its_holder_dies() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let dying = Hold::take(folder.path()).expect("nobody holds it");
+        let (begun, begins) = std::sync::mpsc::channel();
+        thread::scope(|scope| {
+            let next = scope.spawn(|| {
+                begun.send(()).expect("the test listens");
+                Hold::take(folder.path())
+            });
+            begins.recv().expect("it begins");
+            thread::sleep(BETWEEN_HOLDS * 5);
+            drop(dying);
+            next.join().expect("no panic").expect("it is free in time");
+        });
     }
 
     #[test]

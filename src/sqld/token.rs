@@ -326,8 +326,8 @@ impl Response {
         self.put_done(0xFD, Done { status: DONE_ATTENTION, verb: 0, rows: 0 });
     }
 
-    /// Cuts off whole packets and hands them on once a piece is full.
-    fn flush_full(&mut self) -> Result<(), Gone> {
+    /// Cuts off whole packets and hands them on once a piece is full. Waits for a slow client.
+    pub(crate) fn flush_full(&mut self) -> Result<(), Gone> {
         let room = self.packet_size - packet::HEADER;
         while self.tokens.len() > room {
             let body = self.tokens.split_to(room);

@@ -136,6 +136,11 @@ impl SqlType {
         }
     }
 
+    /// How long a character is in text of this type: Unicode text counts the units of UTF-16, other text the bytes of the code page.
+    pub(crate) const fn width(self, character: char) -> usize {
+        if self.is_national() { character.len_utf16() } else { 1 }
+    }
+
     /// The smallest and the largest value of a whole number.
     pub(crate) const fn integer_range(self) -> Option<(i64, i64)> {
         match self {
@@ -435,35 +440,35 @@ impl SqlType {
             Self::Char(length) => {
                 let mut bytes = Vec::new();
                 codepage::encode(&text(value), &mut bytes);
-                bytes.resize(usize::from(length), b' ');
-                put_sized(&bytes, Length::Of(length), out);
+                bytes.resize(bytes.len().max(length.into()), b' ');
+                put_sized(&bytes, Length::Of(length), out)?;
             }
             Self::VarChar(length) => match value {
-                ValueRef::Text(bytes) if bytes.is_ascii() => put_sized(bytes, length, out),
+                ValueRef::Text(bytes) if bytes.is_ascii() => put_sized(bytes, length, out)?,
                 _ => {
                     let mut bytes = Vec::new();
                     codepage::encode(&text(value), &mut bytes);
-                    put_sized(&bytes, length, out);
+                    put_sized(&bytes, length, out)?;
                 }
             },
             Self::NChar(length) => {
                 let mut units: Vec<u16> = text(value).encode_utf16().collect();
-                units.resize(usize::from(length), u16::from(b' '));
-                put_sized(&utf16_bytes(units.into_iter()), Length::Of(length * 2), out);
+                units.resize(units.len().max(length.into()), u16::from(b' '));
+                put_sized(&utf16_bytes(units.into_iter()), Length::Of(length * 2), out)?;
             }
             Self::NVarChar(length) => {
                 let limit = match length {
                     Length::Of(length) => Length::Of(length * 2),
                     Length::Max => Length::Max,
                 };
-                put_sized(&utf16_bytes(text(value).encode_utf16()), limit, out);
+                put_sized(&utf16_bytes(text(value).encode_utf16()), limit, out)?;
             }
             Self::Binary(length) => {
                 let mut bytes = blob(value);
-                bytes.resize(usize::from(length), 0);
-                put_sized(&bytes, Length::Of(length), out);
+                bytes.resize(bytes.len().max(length.into()), 0);
+                put_sized(&bytes, Length::Of(length), out)?;
             }
-            Self::VarBinary(length) => put_sized(&blob(value), length, out),
+            Self::VarBinary(length) => put_sized(&blob(value), length, out)?,
             Self::UniqueIdentifier => {
                 let id = uuid::Uuid::try_parse(&text(value)).map_err(|_| errors::not_a_uniqueidentifier())?;
                 out.put_u8(16);
@@ -569,25 +574,26 @@ fn utf16_bytes(units: impl Iterator<Item = u16>) -> Vec<u8> {
     units.flat_map(u16::to_le_bytes).collect()
 }
 
-/// Writes bytes with a length before them, or in one chunk where the type is `(max)`. What does not fit is cut off: the check is the
-/// table's, and a row must never break the stream.
-fn put_sized(bytes: &[u8], limit: Length, out: &mut BytesMut) {
+/// Writes bytes with a length before them, or in one chunk where the type is `(max)`. What does not fit is refused: half a value is worse
+/// than none.
+fn put_sized(bytes: &[u8], limit: Length, out: &mut BytesMut) -> Result<(), SqlError> {
     match limit {
         Length::Of(limit) => {
-            let fitting = &bytes[..bytes.len().min(usize::from(limit))];
-            out.put_u16_le(u16::try_from(fitting.len()).expect("it is no longer than the limit"));
-            out.put_slice(fitting);
+            let length = u16::try_from(bytes.len()).ok().filter(|&length| length <= limit).ok_or_else(errors::does_not_fit)?;
+            out.put_u16_le(length);
+            out.put_slice(bytes);
         }
         Length::Max => {
-            let bytes = &bytes[..bytes.len().min(i32::MAX as usize)];
-            out.put_u64_le(bytes.len() as u64);
-            if !bytes.is_empty() {
-                out.put_u32_le(u32::try_from(bytes.len()).expect("it is no longer than an i32"));
+            let length = u32::try_from(bytes.len()).map_err(|_| errors::does_not_fit())?;
+            out.put_u64_le(length.into());
+            if length > 0 {
+                out.put_u32_le(length);
                 out.put_slice(bytes);
             }
             out.put_u32_le(0);
         }
     }
+    Ok(())
 }
 
 const fn decimal_size(precision: u8) -> u8 {

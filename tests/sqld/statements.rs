@@ -3,7 +3,10 @@
 use rstest::rstest;
 use tiberius::{ColumnType, EncryptionLevel, error::Error};
 
-use crate::server::{DEADLINE, Server, TABLES, error, number, payload, rows, run, try_rows, within, write};
+use crate::{
+    server::{DEADLINE, Server, TABLES, error, number, payload, rows, run, try_rows, within, write},
+    wire::{END, RESET, RESET_KEEP_TRANSACTION, Wire, is_error},
+};
 
 fn code(error: &Error) -> Option<u32> {
     error.code()
@@ -129,6 +132,10 @@ const TAKES_NO_TRANSACTION: [u32; 3] = [1801, 3902, 3903];
 #[case::divide_by_zero("SELECT a / 0 FROM dbo.t", 8134, 16, 1)]
 #[case::no_date("SELECT CAST('soon' AS datetime)", 241, 16, 0)]
 #[case::raised("THROW 51234, 'mine', 3", 51234, 16, 1)]
+#[case::set_not_known_here("SET NOEXEC ON", 40510, 16, 1)]
+#[case::rowcount_not_known_here("SET ROWCOUNT 1", 40510, 16, 1)]
+#[case::isolation_not_known_here("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE", 40510, 16, 1)]
+#[case::database_option_not_known_here("ALTER DATABASE comeback SET READ_ONLY WITH ROLLBACK IMMEDIATE", 40510, 16, 1)]
 #[case::not_known_here("CREATE VIEW v AS SELECT 1 AS a", 40510, 16, 1)]
 #[tokio::test]
 async fn an_error_has_sql_servers_number_and_class_and_reach(
@@ -173,6 +180,25 @@ async fn a_broken_key_is_told_with_its_values() {
 }
 
 #[tokio::test]
+async fn text_is_as_long_as_sql_server_counts_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(folder.path(), &[]);
+    let mut session = server.database("comeback").await;
+    run(&mut session, "CREATE TABLE t (a nvarchar(2), b varchar(3))").await;
+    assert_eq!(error(&mut session, "INSERT INTO t (a) VALUES (N'😀😁')").await, (2628, 16));
+    let refused = within(session.execute("INSERT INTO t (b) VALUES (@P1)", &[&"ab\0cd"])).await.expect_err("it is too long");
+    assert_eq!(code(&refused), Some(2628));
+    run(&mut session, "INSERT INTO t VALUES (N'😀', 'äöü')").await;
+    let row =
+        rows(&mut session, "SELECT a, b, LEN(a), DATALENGTH(a), ISNULL(NULLIF(b, 'ÄÖÜ'), 'abcd'), ISNULL(NULLIF(b, 'äöü'), 'abcd') FROM t")
+            .await
+            .remove(0);
+    assert_eq!((row.get::<&str, _>(0), row.get::<&str, _>(1)), (Some("😀"), Some("äöü")));
+    assert_eq!((row.get::<i32, _>(2), row.get::<i32, _>(3)), (Some(2), Some(4)));
+    assert_eq!((row.get::<&str, _>(4), row.get::<&str, _>(5)), (Some("äöü"), Some("abc")));
+}
+
+#[tokio::test]
 async fn without_xact_abort_only_the_statement_is_undone() {
     let folder = tempfile::tempdir().expect("a folder");
     let server = Server::start(folder.path(), &[]);
@@ -205,6 +231,38 @@ async fn with_xact_abort_an_error_undoes_everything_and_ends_the_batch() {
     let batch = "SET XACT_ABORT ON; BEGIN TRAN; INSERT INTO t VALUES (1); INSERT INTO t VALUES (1); INSERT INTO t VALUES (3); COMMIT";
     assert_eq!(error(&mut session, batch).await, (2627, 14));
     assert_eq!(number(&mut session, "SELECT COUNT(*) + @@TRANCOUNT FROM t").await, 0);
+}
+
+#[rstest]
+#[case::raised("SET XACT_ABORT ON; BEGIN TRAN; INSERT INTO t VALUES (1); RAISERROR('mine', 16, 1); INSERT INTO t VALUES (2); COMMIT", 3)]
+#[case::thrown("SET XACT_ABORT ON; BEGIN TRAN; INSERT INTO t VALUES (1); THROW 50001, 'mine', 1; COMMIT", 0)]
+#[case::thrown_and_caught(
+    "BEGIN TRAN; INSERT INTO t VALUES (1); BEGIN TRY THROW 50001, 'mine', 1 END TRY BEGIN CATCH END CATCH; COMMIT; THROW 50001, 'x', 1",
+    1
+)]
+#[case::no_such_savepoint("BEGIN TRAN; INSERT INTO t VALUES (1); ROLLBACK TRAN nosuch; INSERT INTO t VALUES (2); COMMIT", 3)]
+#[case::the_transaction_by_its_name("BEGIN TRAN one; INSERT INTO t VALUES (1); ROLLBACK TRAN one; INSERT INTO t VALUES (2); COMMIT", 2)]
+#[case::set_in_a_text("EXEC (N'SET XACT_ABORT ON'); INSERT INTO t VALUES (1); SELECT 1 / 0; INSERT INTO t VALUES (2)", 3)]
+#[case::set_in_a_procedure("EXEC sp_executesql N'SET XACT_ABORT ON'; INSERT INTO t VALUES (1); SELECT 1 / 0; INSERT INTO t VALUES (2)", 3)]
+#[tokio::test]
+async fn an_error_leaves_of_the_rows(#[case] batch: &str, #[case] sum: i64) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(folder.path(), &[]);
+    let mut session = server.database("comeback").await;
+    run(&mut session, "CREATE TABLE t (a int)").await;
+    within(async { session.simple_query(batch).await?.into_results().await }).await.expect_err("it has an error");
+    assert_eq!(number(&mut session, "SELECT ISNULL(SUM(a), 0) + 100 * @@TRANCOUNT FROM t").await, sum);
+}
+
+#[tokio::test]
+async fn what_a_call_sets_ends_with_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(folder.path(), &[]);
+    let mut session = server.database("comeback").await;
+    run(&mut session, "CREATE TABLE t (a int)").await;
+    within(session.execute("SET XACT_ABORT ON; SET IMPLICIT_TRANSACTIONS ON", &[])).await.expect("they are options");
+    assert_eq!(error(&mut session, "BEGIN TRAN; INSERT INTO t VALUES (1); SELECT 1 / 0; COMMIT").await, (8134, 16));
+    assert_eq!(number(&mut session, "SELECT COUNT(*) + 10 * @@TRANCOUNT FROM t").await, 1);
 }
 
 #[tokio::test]
@@ -264,9 +322,34 @@ async fn a_batch_that_leaves_a_doomed_transaction_fails_itself(#[case] sql: &str
     let mut session = server.database("comeback").await;
     run(&mut session, "CREATE TABLE t (a int)").await;
     assert_eq!(error(&mut session, &format!("DECLARE @P1 int; {sql}")).await, (wanted, 16));
-    let called = within(session.execute(sql, &[&1_i32])).await.expect_err("it fails as a call, too");
-    assert_eq!(code(&called), Some(wanted));
+    let mut wire = Wire::connect(server.address, "comeback");
+    wire.batch(END, &format!("DECLARE @P1 int; {sql}"));
+    assert!(is_error(&wire.answer()));
+    wire.call(&format!("DECLARE @P1 int; {sql}"));
+    assert!(is_error(&wire.answer()));
+    wire.run("IF @@TRANCOUNT > 0 THROW 50001, 'it is still open', 1");
     assert_eq!(number(&mut session, "SELECT COUNT(*) + @@TRANCOUNT FROM t").await, 0, "the next request is served");
+}
+
+#[rstest]
+#[case::pymssql(
+    "SET ARITHABORT ON;SET CONCAT_NULL_YIELDS_NULL ON;SET ANSI_NULLS ON;SET ANSI_NULL_DFLT_ON ON;SET ANSI_PADDING ON;SET ANSI_WARNINGS ON;\
+     SET CURSOR_CLOSE_ON_COMMIT ON;SET QUOTED_IDENTIFIER ON;SET TEXTSIZE 2147483647;"
+)]
+#[case::sqlcmd("SET QUOTED_IDENTIFIER OFF SET TEXTSIZE 4096")]
+#[case::read_committed(
+    "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; SET ROWCOUNT 0; SET NOEXEC OFF; SET LANGUAGE us_english; SET DATEFORMAT mdy"
+)]
+#[case::database(
+    "ALTER DATABASE CURRENT SET RECOVERY SIMPLE; ALTER DATABASE comeback SET READ_COMMITTED_SNAPSHOT ON WITH ROLLBACK IMMEDIATE"
+)]
+#[tokio::test]
+async fn an_option_that_asks_for_nothing_is_accepted(#[case] sql: &str) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(folder.path(), &[]);
+    let mut session = server.database("comeback").await;
+    run(&mut session, &format!("BEGIN TRAN; {sql}")).await;
+    assert_eq!(number(&mut session, "SELECT @@TRANCOUNT").await, 1);
 }
 
 #[rstest]
@@ -320,6 +403,13 @@ async fn an_identity_counts_up_and_comes_back_to_the_client() {
     assert_eq!(error(&mut session, "INSERT INTO t (id, a) VALUES (1, 1)").await, (544, 16));
 }
 
+/// The most memory that the engine has had, in KiB.
+fn peak_memory(server: &Server) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.engine())).expect("it runs");
+    let line = status.lines().find(|line| line.starts_with("VmHWM")).expect("the kernel tells").to_owned();
+    line.split_whitespace().nth(1).expect("a number").parse().expect("a number")
+}
+
 #[tokio::test]
 async fn a_long_result_never_stands_in_memory() {
     use futures::TryStreamExt;
@@ -335,12 +425,7 @@ async fn a_long_result_never_stands_in_memory() {
          FROM d a CROSS JOIN d b CROSS JOIN d c CROSS JOIN d e CROSS JOIN d f CROSS JOIN d g WHERE a.x < 2",
     )
     .await;
-    let peak = || {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", server.engine())).expect("it runs");
-        let line = status.lines().find(|line| line.starts_with("VmHWM")).expect("the kernel tells").to_owned();
-        line.split_whitespace().nth(1).expect("a number").parse::<u64>().expect("a number")
-    };
-    let before = peak();
+    let before = peak_memory(&server);
     let mut seen = 0;
     within(async {
         let mut stream = session.simple_query("SELECT a, b FROM t ORDER BY a").await.expect("it runs");
@@ -353,8 +438,27 @@ async fn a_long_result_never_stands_in_memory() {
     })
     .await;
     assert_eq!(seen, ROWS);
-    let grown = peak() - before;
+    let grown = peak_memory(&server) - before;
     assert!(grown < 8 << 10, "40 MB of rows made the server grow by {grown} KiB");
+}
+
+#[tokio::test]
+async fn messages_without_end_never_stand_in_memory() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(folder.path(), &[]);
+    let mut wire = Wire::connect(server.address, "master");
+    let before = peak_memory(&server);
+    wire.batch(END, "DECLARE @i int = 0; WHILE @i < 2500 BEGIN PRINT REPLICATE('x', 4000) SET @i = @i + 1 END WHILE 1 = 1 SET @i = 0");
+    // The batch never ends, and the client has its messages all the same: 20 MB, but for what does not fill a piece.
+    let mut seen = 0;
+    while seen < 19 << 20 {
+        seen += wire.part().len();
+    }
+    let grown = peak_memory(&server) - before;
+    assert!(grown < 8 << 10, "{seen} bytes of messages made the server grow by {grown} KiB");
+    wire.attention();
+    let rest = wire.answer();
+    assert_eq!(rest[rest.len() - 13..][..2], [0xFD, 0x20], "the attention is acknowledged");
 }
 
 #[tokio::test]
@@ -410,6 +514,22 @@ async fn an_attention_within_a_write_leaves_no_half_of_a_transaction() {
     // Either the attention took the transaction along and says so, or what came after it is rolled back with the rest.
     let expected = if open == 0 { 2 } else { 0 };
     assert_eq!(number(&mut watcher, "SELECT ISNULL(SUM(a), 0) FROM t").await, expected);
+}
+
+#[rstest]
+#[case::with_its_transaction(RESET, 0)]
+#[case::without_its_transaction(RESET_KEEP_TRANSACTION, 1)]
+#[tokio::test]
+async fn a_session_is_made_as_new(#[case] reset: u8, #[case] rows: i64) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(folder.path(), &[]);
+    let mut watcher = server.database("comeback").await;
+    run(&mut watcher, "CREATE TABLE t (a int)").await;
+    let mut wire = Wire::connect(server.address, "comeback");
+    wire.run("BEGIN TRAN; INSERT INTO t VALUES (1)");
+    wire.batch(END | reset, "IF @@TRANCOUNT > 0 COMMIT");
+    assert!(!is_error(&wire.answer()));
+    assert_eq!(number(&mut watcher, "SELECT COUNT(*) FROM t").await, rows);
 }
 
 #[tokio::test]

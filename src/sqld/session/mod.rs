@@ -19,7 +19,7 @@ use crate::sqld::{
     errors,
     errors::SqlError,
     login::Login,
-    packet::{Message, PacketType},
+    packet::{Message, PacketType, Reset},
     server::Instance,
     signal::{Cancel, Signal},
     storage::{Database, Handle},
@@ -106,6 +106,7 @@ pub(crate) struct Session {
     signal: Arc<Signal>,
     turn: Option<Turn>,
     transactions: u32,
+    transaction_name: Option<String>,
     descriptor: u64,
     next_descriptor: u64,
     doomed: bool,
@@ -142,6 +143,7 @@ impl Session {
             signal,
             turn: None,
             transactions: 0,
+            transaction_name: None,
             descriptor: 0,
             next_descriptor: u64::from(spid) << 32,
             doomed: false,
@@ -162,8 +164,8 @@ impl Session {
     pub(crate) fn answer(&mut self, message: &Message, outlet: mpsc::Sender<Bytes>) -> Ended {
         let mut out = Response::streamed(&self.instance.name, self.packet_size, outlet);
         self.note(true);
-        if message.reset {
-            self.reset();
+        if message.reset != Reset::No {
+            self.reset(message.reset);
             out.env_change(EnvChange::Reset);
         }
         let stop = match message.kind {
@@ -209,14 +211,17 @@ impl Session {
     }
 
     /// Makes the session as new, for a client that takes it out of its pool.
-    fn reset(&mut self) {
-        self.abandon();
+    fn reset(&mut self, reset: Reset) {
+        if reset != Reset::KeepTransaction {
+            self.abandon();
+        }
         self.options = Options::default();
         self.prepared.clear();
         self.rows = 0;
         self.last_error = 0;
         self.identity = None;
-        if !Arc::ptr_eq(&self.database, &self.home) {
+        // A transaction that is kept and has written keeps its database, too: nowhere else can it be committed.
+        if self.turn.is_none() && !Arc::ptr_eq(&self.database, &self.home) {
             self.leave_database();
             self.database = Arc::clone(&self.home);
         }

@@ -36,9 +36,14 @@ impl Session {
         }
         self.roll_back(out);
         match result {
-            Ok(()) | Err(Stop::Aborted { .. }) => {
+            Ok(()) => {
                 self.report(&errors::transaction_lost(), 1, out);
-                Err(Stop::Aborted { fatal: matches!(result, Err(Stop::Aborted { fatal: true })) })
+                Err(Stop::Aborted { fatal: false })
+            }
+            Err(Stop::Aborted { fatal }) => {
+                // Its error is told; the last DONE is still to be that of an error.
+                out.failed();
+                Err(Stop::Aborted { fatal })
             }
             other => other,
         }
@@ -73,7 +78,7 @@ impl Session {
         let last = calls.len() - 1;
         for (index, call) in calls.iter().enumerate() {
             out.enter_procedure();
-            let result = self.call(call, out);
+            let result = self.scoped(out, |session, out| session.call(call, out));
             match result {
                 Ok(()) => out.procedure_done(false, index < last),
                 Err(Stop::Aborted { fatal }) => {
@@ -193,21 +198,21 @@ impl Session {
 
     pub(super) fn transaction(&mut self, body: &[u8], out: &mut Response) -> Result<(), Stop> {
         let result = rpc::parse_transaction(body).map_err(Stop::from).and_then(|request| match request {
-            TransactionRequest::Begin => {
-                self.begin(out);
+            TransactionRequest::Begin(name) => {
+                self.begin(name.as_deref(), out);
                 Ok(())
             }
             TransactionRequest::Commit { then_begin } => {
                 self.commit(out)?;
                 if then_begin {
-                    self.begin(out);
+                    self.begin(None, out);
                 }
                 Ok(())
             }
             TransactionRequest::Rollback { savepoint, then_begin } => {
                 self.rollback(savepoint.as_deref(), out)?;
                 if then_begin {
-                    self.begin(out);
+                    self.begin(None, out);
                 }
                 Ok(())
             }

@@ -34,6 +34,8 @@ impl Session {
         if let Some(why) = self.signal.cancelled() {
             return Err(Stop::Cancelled(why));
         }
+        // Messages pile up as rows do.
+        out.flush_full()?;
         let is_block = matches!(
             located.statement,
             Statement::If { .. }
@@ -57,13 +59,18 @@ impl Session {
         if lost {
             self.forget_transaction(out);
         }
-        let rolls_back = lost || error.reach == Reach::Transaction || error.class >= 20 || self.options.abort_on_error;
+        let rolls_back =
+            lost || error.reach == Reach::Transaction || error.class >= 20 || self.options.abort_on_error && error.reach != Reach::Nothing;
         let ends_batch = rolls_back || matches!(error.reach, Reach::Batch | Reach::Connection);
         if self.trying > 0 && error.reach != Reach::Connection {
             self.last_error = error.number;
             self.doomed |= self.transactions > 0 && rolls_back;
             return Err(Stop::Error(error));
         }
+        if rolls_back {
+            self.roll_back(out);
+        }
+        // After the end of the transaction, so that the last DONE is that of the error.
         self.report(&error, located.line, out);
         if matches!(error.number, 515 | 547 | 2601 | 2627 | 2628 | 8115 | 8134) && !ends_batch {
             out.info(3621, 0, 0, "The statement has been terminated.", located.line);
@@ -71,9 +78,6 @@ impl Session {
         }
         if !ends_batch {
             return Ok(());
-        }
-        if rolls_back {
-            self.roll_back(out);
         }
         Err(Stop::Aborted { fatal: error.reach == Reach::Connection })
     }
@@ -117,7 +121,7 @@ impl Session {
                 Ok(())
             }
             Statement::SetOption { names, value } => {
-                self.set_options(names, value);
+                self.set_options(names, value)?;
                 out.done(Verb::Other, None);
                 Ok(())
             }
@@ -144,8 +148,8 @@ impl Session {
             Statement::Continue => Err(Stop::Continue),
             Statement::Block(statements) => self.run(statements, variables, out),
             Statement::Try { body, catch } => self.try_catch(body, catch, variables, out),
-            Statement::Begin => {
-                self.begin(out);
+            Statement::Begin(name) => {
+                self.begin(name.as_deref(), out);
                 out.done(Verb::Begin, None);
                 Ok(())
             }
@@ -175,7 +179,7 @@ impl Session {
             Statement::Execute { name, arguments } => self.execute_procedure(name, arguments, variables, out),
             Statement::ExecuteText(text) => {
                 let text = text_value(self.evaluate(text, variables)?.value);
-                self.nested(|session| session.run_text(&text, &mut Variables::new(), out))
+                self.nested(out, |session, out| session.run_text(&text, &mut Variables::new(), out))
             }
             Statement::Dbcc { command, target, options } => self.dbcc(command, target.as_deref(), options, out),
             Statement::Raise(parts) => self.raise(parts, variables, out),
@@ -188,13 +192,34 @@ impl Session {
         }
     }
 
-    pub(super) fn nested(&mut self, run: impl FnOnce(&mut Self) -> Result<(), Stop>) -> Result<(), Stop> {
+    /// Runs a text within a text.
+    pub(super) fn nested(
+        &mut self,
+        out: &mut Response,
+        run: impl FnOnce(&mut Self, &mut Response) -> Result<(), Stop>,
+    ) -> Result<(), Stop> {
         if self.depth >= MAX_EXECUTE_DEPTH {
             return Err(errors::nested_too_deeply().into());
         }
         self.depth += 1;
-        let result = run(self);
+        let result = self.scoped(out, run);
         self.depth -= 1;
+        result
+    }
+
+    /// Runs what has options of its own: what it sets is as it was before once it has ended.
+    pub(super) fn scoped(
+        &mut self,
+        out: &mut Response,
+        run: impl FnOnce(&mut Self, &mut Response) -> Result<(), Stop>,
+    ) -> Result<(), Stop> {
+        let before = self.options.clone();
+        let result = run(self, out);
+        if self.options.abort_on_error && self.transactions > 0 && matches!(result, Err(Stop::Cancelled(_))) {
+            // What the attention does is settled by the option that was in force when it came.
+            self.roll_back(out);
+        }
+        self.options = before;
         result
     }
 
@@ -228,7 +253,10 @@ impl Session {
                 out.info(50_000, state, class, &text, 1);
                 Ok(())
             }
-            class => Err(errors::raised(50_000, class, state, text).into()),
+            class => {
+                let reach = if class >= 20 { Reach::Connection } else { Reach::Nothing };
+                Err(SqlError { reach, ..errors::raised(50_000, class, state, text) }.into())
+            }
         }
     }
 
@@ -262,7 +290,7 @@ impl Session {
         Ok(())
     }
 
-    pub(super) fn set_options(&mut self, names: &[String], value: &str) {
+    pub(super) fn set_options(&mut self, names: &[String], value: &str) -> Result<(), SqlError> {
         let on = value == "ON";
         for name in names {
             match name.as_str() {
@@ -272,14 +300,14 @@ impl Session {
                 "LOCK_TIMEOUT" => {
                     self.options.lock_wait = value.parse().map_or(LOCK_WAIT, Duration::from_millis);
                 }
-                // The others change nothing that is done here: they are how SQL Server behaves anyway, or not known.
-                other => {
-                    if let Some(table) = other.strip_prefix("IDENTITY_INSERT ") {
-                        self.options.identity_insert = on.then(|| table.to_owned());
-                    }
-                }
+                other => match other.strip_prefix("IDENTITY_INSERT ") {
+                    Some(table) => self.options.identity_insert = on.then(|| table.to_owned()),
+                    None if asks_for_nothing(other, value) => {}
+                    None => return Err(errors::unsupported(format!("SET {other} {value}"))),
+                },
             }
         }
+        Ok(())
     }
 
     pub(super) fn wait_for(&mut self, delay: &Expr, variables: &Variables, out: &mut Response) -> Result<(), Stop> {
@@ -337,13 +365,37 @@ impl Session {
                 outputs.push((ident.value.clone(), name));
             }
         }
-        self.nested(|session| session.run_text(&text, &mut inner, out))?;
+        self.nested(out, |session, out| session.run_text(&text, &mut inner, out))?;
         for (outer, name) in outputs {
             if let Some(value) = inner.get(&name.to_lowercase()) {
                 assign(variables, &outer, value.clone())?;
             }
         }
         Ok(())
+    }
+}
+
+/// Whether an option changes nothing that is done here, or asks for what is done anyway. Clients send many of these when they connect.
+fn asks_for_nothing(option: &str, value: &str) -> bool {
+    match option {
+        "ANSI_NULLS" | "ANSI_NULL_DFLT_ON" | "ANSI_PADDING" | "ANSI_WARNINGS" | "CONCAT_NULL_YIELDS_NULL" => value == "ON",
+        "ANSI_DEFAULTS" | "ANSI_NULL_DFLT_OFF" | "FMTONLY" | "FORCEPLAN" | "NOEXEC" | "NUMERIC_ROUNDABORT" | "PARSEONLY"
+        | "SHOWPLAN_ALL" | "SHOWPLAN_TEXT" | "SHOWPLAN_XML" => value == "OFF",
+        "ROWCOUNT" => value == "0",
+        "DATEFORMAT" => value == "MDY",
+        "LANGUAGE" => value.eq_ignore_ascii_case("us_english"),
+        "ISOLATION LEVEL" => value == "READ COMMITTED" || value == "READ UNCOMMITTED",
+        // Text in double quotes is always a name; where it should be a value, it is refused as an unknown name.
+        "ARITHABORT"
+        | "CONTEXT_INFO"
+        | "CURSOR_CLOSE_ON_COMMIT"
+        | "DATEFIRST"
+        | "DEADLOCK_PRIORITY"
+        | "QUERY_GOVERNOR_COST_LIMIT"
+        | "QUOTED_IDENTIFIER"
+        | "STATISTICS"
+        | "TEXTSIZE" => true,
+        _ => false,
     }
 }
 

@@ -100,9 +100,10 @@ impl Session {
         self.savepoints.clear();
     }
 
-    pub(super) fn begin(&mut self, out: &mut Response) {
+    pub(super) fn begin(&mut self, name: Option<&str>, out: &mut Response) {
         self.transactions += 1;
         if self.transactions == 1 {
+            self.transaction_name = name.map(ToOwned::to_owned);
             self.next_descriptor += 1;
             self.descriptor = self.next_descriptor;
             out.env_change(EnvChange::Begin(self.descriptor));
@@ -111,7 +112,7 @@ impl Session {
 
     pub(super) fn begin_implicitly(&mut self, out: &mut Response) {
         if self.options.implicit_transactions && self.transactions == 0 {
-            self.begin(out);
+            self.begin(None, out);
         }
     }
 
@@ -151,8 +152,7 @@ impl Session {
             return Ok(());
         };
         let Some(at) = self.savepoints.iter().rposition(|known| known.eq_ignore_ascii_case(name)) else {
-            // The name may be that of the transaction itself, which is not kept; only an unknown savepoint within one is an error.
-            if self.savepoints.is_empty() {
+            if self.transaction_name.as_deref().is_some_and(|known| known.eq_ignore_ascii_case(name)) {
                 self.roll_back(out);
                 return Ok(());
             }

@@ -550,7 +550,7 @@ pub(crate) fn common_type(expressions: &[Bound]) -> SqlType {
 }
 
 /// `CAST` and `CONVERT`.
-fn explicitly(value: Bound, ty: SqlType, style: &str, lenient: bool) -> Bound {
+pub(crate) fn explicitly(value: Bound, ty: SqlType, style: &str, lenient: bool) -> Bound {
     if value.form == Form::Null {
         return Bound { ty, ..value };
     }

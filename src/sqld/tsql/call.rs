@@ -3,7 +3,7 @@
 use rusqlite::types::Value;
 use sqlparser::ast::{DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments};
 
-use super::bind::{Binder, Bound, CONVERTED_LENGTH, Form, Scope, common_type, concatenated, converted};
+use super::bind::{Binder, Bound, CONVERTED_LENGTH, Form, Scope, common_type, concatenated, converted, explicitly};
 use crate::sqld::{
     catalog,
     convert::DatePart,
@@ -284,7 +284,8 @@ fn scalar(name: &str, args: Vec<Bound>) -> Result<Bound, SqlError> {
             let [first, second] = <[Bound; 2]>::try_from(args).expect("the count was checked");
             let ty = if first.form == Form::Null { second.ty } else { first.ty };
             let nullable = second.nullable;
-            let second = converted(second, ty);
+            // The second is cut to the first's length; nowhere else does a silent conversion cut.
+            let second = if ty.length().is_some() { explicitly(second, ty, "0", false) } else { converted(second, ty) };
             Ok(Bound { nullable, ..Bound::new(format!("ifnull({}, {})", first.sql, second.sql), ty) })
         }
         "COALESCE" => {
@@ -307,14 +308,16 @@ fn scalar(name: &str, args: Vec<Bound>) -> Result<Bound, SqlError> {
         }
         "LEN" => {
             exactly(1)?;
-            Ok(Bound::new(format!("length(rtrim({}, ' '))", as_text(args[0].clone()).sql), SqlType::Int))
+            let value = as_text(args[0].clone());
+            Ok(Bound::new(format!("ms_length(rtrim({}, ' '), '{}')", value.sql, value.ty), SqlType::Int))
         }
         "DATALENGTH" => {
             exactly(1)?;
             let value = &args[0];
             let sql = match value.ty {
-                SqlType::NVarChar(_) | SqlType::NChar(_) => format!("(2 * length({}))", value.sql),
-                SqlType::VarChar(_) | SqlType::Char(_) | SqlType::VarBinary(_) | SqlType::Binary(_) => format!("length({})", value.sql),
+                ty @ (SqlType::NVarChar(_) | SqlType::NChar(_)) => format!("(2 * ms_length({}, '{ty}'))", value.sql),
+                ty @ (SqlType::VarChar(_) | SqlType::Char(_)) => format!("ms_length({}, '{ty}')", value.sql),
+                SqlType::VarBinary(_) | SqlType::Binary(_) => format!("length({})", value.sql),
                 _ => return Err(errors::unsupported(format!("DATALENGTH of {}", value.ty.name()))),
             };
             Ok(Bound::new(sql, SqlType::Int))

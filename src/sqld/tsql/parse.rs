@@ -107,8 +107,8 @@ pub(crate) enum Statement {
         /// What is done when it fails.
         catch: Vec<Located>,
     },
-    /// BEGIN TRANSACTION
-    Begin,
+    /// BEGIN TRANSACTION, perhaps with a name.
+    Begin(Option<String>),
     /// COMMIT
     Commit,
     /// ROLLBACK, perhaps to a savepoint.
@@ -145,7 +145,7 @@ pub(crate) enum Statement {
     Throw(Option<Box<[Expr; 3]>>),
     /// RETURN
     Return,
-    /// A statement that changes nothing here: ALTER DATABASE ... SET, CHECKPOINT.
+    /// A statement that changes nothing here: some of ALTER DATABASE ... SET, CHECKPOINT.
     Nothing,
 }
 
@@ -232,6 +232,26 @@ const SEPARATED: [&str; 15] = [
     "EXECUTE",
 ];
 
+/// What ALTER DATABASE may set: it changes nothing here, or is so anyway.
+const DATABASE_OPTIONS: [&str; 16] = [
+    "ALLOW_SNAPSHOT_ISOLATION",
+    "AUTO_CLOSE",
+    "AUTO_CREATE_STATISTICS",
+    "AUTO_SHRINK",
+    "AUTO_UPDATE_STATISTICS",
+    "AUTO_UPDATE_STATISTICS_ASYNC",
+    "COMPATIBILITY_LEVEL",
+    "DELAYED_DURABILITY",
+    "MULTI_USER",
+    "ONLINE",
+    "PAGE_VERIFY",
+    "QUERY_STORE",
+    "READ_COMMITTED_SNAPSHOT",
+    "READ_WRITE",
+    "RECOVERY",
+    "TARGET_RECOVERY_TIME",
+];
+
 /// The tokens without white space, with a semicolon where a statement must begin.
 fn tokens(dialect: MsSqlDialect, text: &str) -> Result<Vec<TokenWithSpan>, SqlError> {
     let all = Tokenizer::new(&dialect, text).tokenize_with_location().map_err(|error| {
@@ -250,8 +270,12 @@ fn tokens(dialect: MsSqlDialect, text: &str) -> Result<Vec<TokenWithSpan>, SqlEr
                 let upper = word.value.to_ascii_uppercase();
                 let after_period = matches!(tokens.last().map(|last| &last.token), Some(Token::Period));
                 let begins = match upper.as_str() {
-                    "UPDATE" => {
+                    "UPDATE" | "ALTER" => {
                         updating = true;
+                        false
+                    }
+                    // `ALTER DATABASE d SET o WITH ROLLBACK IMMEDIATE` rolls nothing back here.
+                    "ROLLBACK" if matches!(tokens.last().map(|last| &last.token), Some(Token::Word(word)) if word.keyword == Keyword::WITH) => {
                         false
                     }
                     "SET" => !std::mem::take(&mut updating),
@@ -436,10 +460,7 @@ impl Reader<'_> {
                 }
                 Ok(Statement::CreateDatabase(name))
             }
-            "ALTER" if self.peek_nth(1).as_deref() == Some("DATABASE") => {
-                self.skip_to_end_of_statement();
-                Ok(Statement::Nothing)
-            }
+            "ALTER" if self.peek_nth(1).as_deref() == Some("DATABASE") => self.alter_database(),
             "DROP" if matches!(self.peek_nth(1).as_deref(), Some("DATABASE" | "TABLE")) => self.drop(),
             "TRUNCATE" => {
                 self.parser.next_token();
@@ -513,10 +534,7 @@ impl Reader<'_> {
     fn begin(&mut self) -> Result<Statement, SqlError> {
         self.parser.next_token();
         match self.peek().as_deref() {
-            Some("TRAN" | "TRANSACTION") => {
-                self.transaction_name();
-                Ok(Statement::Begin)
-            }
+            Some("TRAN" | "TRANSACTION") => Ok(Statement::Begin(self.transaction_name())),
             Some("DISTRIBUTED") => Err(errors::unsupported("BEGIN DISTRIBUTED TRANSACTION")),
             Some("TRY") => {
                 self.parser.next_token();
@@ -628,6 +646,21 @@ impl Reader<'_> {
             other => return Err(errors::syntax(&other.to_string())),
         };
         Ok(Statement::SetOption { names, value })
+    }
+
+    fn alter_database(&mut self) -> Result<Statement, SqlError> {
+        self.parser.next_token();
+        self.parser.next_token();
+        self.word()?;
+        if !self.eat("SET") {
+            return Err(errors::unsupported("ALTER DATABASE"));
+        }
+        let option = self.word()?.to_ascii_uppercase();
+        if !DATABASE_OPTIONS.contains(&option.as_str()) {
+            return Err(errors::unsupported(format!("ALTER DATABASE SET {option}")));
+        }
+        self.skip_to_end_of_statement();
+        Ok(Statement::Nothing)
     }
 
     fn drop(&mut self) -> Result<Statement, SqlError> {
@@ -814,6 +847,7 @@ mod tests {
     #[case::an_alias_is_not_swallowed("SELECT 1 a WAITFOR DELAY '00:00:01' SELECT 2", &["Query", "WaitFor", "Query"])]
     #[case::set_after_select("SELECT x FROM t SET NOCOUNT ON", &["Query", "SetOption"])]
     #[case::update_keeps_its_set("UPDATE t SET a = 1 WHERE b = 2 SET NOCOUNT OFF", &["Update", "SetOption"])]
+    #[case::alter_keeps_its_set("ALTER DATABASE d SET RECOVERY SIMPLE WITH ROLLBACK IMMEDIATE; SELECT 1", &["Nothing", "Query"])]
     #[case::transaction("BEGIN TRAN INSERT INTO t VALUES (1) COMMIT TRAN", &["Begin", "Insert", "Commit"])]
     #[case::named_transaction("BEGIN TRANSACTION one; COMMIT TRANSACTION one", &["Begin", "Commit"])]
     #[case::if_else("IF 1 = 1 SELECT 1; ELSE SELECT 2 SELECT 3", &["If", "Query"])]

@@ -284,8 +284,10 @@ fn column_sql(column: &Column) -> String {
         sql.push_str(" NOT NULL");
     }
     if let Some(Length::Of(length)) = column.ty.length() {
-        write!(sql, " CONSTRAINT {} CHECK (length({name}) <= {length})", quoted(&format!("{LENGTH_CHECK}{}", column.name)))
-            .expect("a string takes everything");
+        let constraint = quoted(&format!("{LENGTH_CHECK}{}", column.name));
+        // SQLite counts characters up to the first NUL.
+        let measured = if column.ty.is_text() { format!("ms_length({name}, '{}')", column.ty) } else { format!("length({name})") };
+        write!(sql, " CONSTRAINT {constraint} CHECK ({measured} <= {length})").expect("a string takes everything");
     }
     if let Some((low, high)) = column.ty.integer_range()
         && column.ty != SqlType::BigInt
