@@ -164,6 +164,16 @@ async fn an_error_has_sql_servers_number_and_class_and_reach(
 }
 
 #[tokio::test]
+async fn a_name_that_the_catalog_cannot_hold_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(folder.path(), &[]);
+    let mut session = server.connect("master").await;
+    assert_eq!(error(&mut session, &format!("CREATE DATABASE [{}]", "x".repeat(129))).await, (103, 15));
+    run(&mut session, &format!("CREATE DATABASE [{}]", "x".repeat(128))).await;
+    assert_eq!(number(&mut session, "SELECT LEN(MAX(name)) FROM sys.databases").await, 128);
+}
+
+#[tokio::test]
 async fn a_broken_key_is_told_with_its_values() {
     let folder = tempfile::tempdir().expect("a folder");
     let server = Server::start(folder.path(), &[]);
