@@ -137,6 +137,12 @@ pub(crate) fn syntax(near: &str) -> SqlError {
     error(102, 15, 1, Reach::Batch, format!("Incorrect syntax near '{near}'."))
 }
 
+/// 103.
+pub(crate) fn name_too_long(name: &str, most: usize) -> SqlError {
+    let start: String = name.chars().take(most).collect();
+    error(103, 15, 4, Reach::Batch, format!("The identifier that starts with '{start}' is too long. Maximum length is {most}."))
+}
+
 /// 191.
 pub(crate) fn nested_too_deeply() -> SqlError {
     error(

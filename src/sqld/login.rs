@@ -8,6 +8,8 @@ use super::types::utf16;
 
 /// The fixed part of the record, up to its table of offsets.
 const FIXED: usize = 36;
+/// The longest field, in units of UTF-16, as the protocol has it. The catalog has no room for a longer name.
+const MAX_FIELD: usize = 128;
 /// The oldest protocol that is spoken: 7.2, SQL Server 2005.
 const OLDEST: u32 = 0x7209_0002;
 /// The newest: 7.4.
@@ -64,7 +66,11 @@ impl Login {
             let at = FIXED + index * 4;
             let entry = record.get(at..at + 4).ok_or(LoginError::Malformed)?;
             let offset = usize::from(u16::from_le_bytes([entry[0], entry[1]]));
-            let length = usize::from(u16::from_le_bytes([entry[2], entry[3]])) * 2;
+            let length = usize::from(u16::from_le_bytes([entry[2], entry[3]]));
+            if length > MAX_FIELD {
+                return Err(LoginError::Malformed);
+            }
+            let length = length * 2;
             record.get(offset..offset + length).ok_or(LoginError::Malformed)
         };
         let tds_version = word(4)?;

@@ -33,6 +33,7 @@
 //!
 //! - A key is checked row by row: `UPDATE t SET a = a + 1` over the keys 1, 2, 3 is refused with 2627, because 2 is still there.
 //! - In a key, as in every comparison, blanks at the end count: `'a'` and `'a '` are two keys. A unique key takes any number of NULLs.
+//! - The identity numbers of an INSERT that failed, or that was open when the instance died, are given again; those of a rollback are not.
 //! - A write that an attention interrupts takes its whole transaction along; the client is told so, and `@@TRANCOUNT` is 0.
 //! - A client that asks for another isolation level when it begins a transaction gets `READ COMMITTED` all the same.
 

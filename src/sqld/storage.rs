@@ -10,6 +10,7 @@
 //! however that ends.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File, TryLockError},
     io,
     path::{Path, PathBuf},
@@ -29,7 +30,7 @@ use super::{
     functions,
     login::StoredPassword,
     moment,
-    schema::Schema,
+    schema::{Schema, Table},
     signal::Signal,
     types::SqlType,
     write_queue::WriteQueue,
@@ -152,6 +153,9 @@ pub(crate) struct Database {
     pub(crate) queue: Arc<WriteQueue>,
     online: AtomicBool,
     idle: Mutex<Vec<Handle>>,
+    /// The highest number that each table's identity column ever had, by the table's own number and time of creation. A rollback takes
+    /// SQLite's count back, and no number may come twice.
+    numbers: Mutex<BTreeMap<(i64, String), i64>>,
 }
 
 /// A connection to a database, with what it knows of the schema.
@@ -201,7 +205,16 @@ impl Handle {
 
 impl Database {
     fn new(id: i64, name: String, created: String, path: PathBuf) -> Self {
-        Self { id, name, created, path, queue: Arc::default(), online: AtomicBool::new(false), idle: Mutex::default() }
+        Self {
+            id,
+            name,
+            created,
+            path,
+            queue: Arc::default(),
+            online: AtomicBool::new(false),
+            idle: Mutex::default(),
+            numbers: Mutex::default(),
+        }
     }
 
     /// Whether it has been recovered.
@@ -216,6 +229,33 @@ impl Database {
 
     fn idle(&self) -> MutexGuard<'_, Vec<Handle>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn numbers(&self) -> MutexGuard<'_, BTreeMap<(i64, String), i64>> {
+        self.numbers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sees to it that the next row of a table with an identity column gets a number that none had before. To be called by a writer before
+    /// it inserts.
+    pub(crate) fn skip_used_numbers(&self, connection: &Connection, table: &Table) -> rusqlite::Result<()> {
+        let Some(used) = self.numbers().get(&(table.id, table.created.clone())).copied() else { return Ok(()) };
+        let last = last_number(connection, table)?;
+        if last.is_none() {
+            connection.prepare_cached("INSERT INTO sqlite_sequence (name, seq) VALUES (?1, ?2)")?.execute(params![table.name, used])?;
+        } else if last < Some(used) {
+            connection.prepare_cached("UPDATE sqlite_sequence SET seq = ?2 WHERE name = ?1")?.execute(params![table.name, used])?;
+        }
+        Ok(())
+    }
+
+    /// Remembers the numbers that a table has given. To be called by a writer after it has inserted.
+    pub(crate) fn note_used_numbers(&self, connection: &Connection, table: &Table) -> rusqlite::Result<()> {
+        if let Some(last) = last_number(connection, table)? {
+            let mut numbers = self.numbers();
+            let used = numbers.entry((table.id, table.created.clone())).or_insert(last);
+            *used = last.max(*used);
+        }
+        Ok(())
     }
 
     /// A connection whose statements stop when `signal` is cancelled.
@@ -390,6 +430,11 @@ impl Storage {
             database.close();
         }
     }
+}
+
+/// The last number that a table with an identity column has given, as far as SQLite knows.
+fn last_number(connection: &Connection, table: &Table) -> rusqlite::Result<Option<i64>> {
+    connection.prepare_cached("SELECT seq FROM sqlite_sequence WHERE name = ?1")?.query_row([&table.name], |row| row.get(0)).optional()
 }
 
 /// Removes a database's file and what SQLite keeps beside it.

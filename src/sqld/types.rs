@@ -986,9 +986,11 @@ mod tests {
     }
 
     #[test]
-    fn text_longer_than_its_type_never_breaks_the_stream() {
-        let ty = SqlType::VarChar(Length::Of(3));
-        assert_eq!(there_and_back(ty, &Value::Text("abcdef".into())).value, Value::Text("abc".into()));
+    fn text_longer_than_its_type_is_refused_and_not_cut() {
+        for ty in [SqlType::VarChar(Length::Of(3)), SqlType::Char(3), SqlType::NVarChar(Length::Of(3)), SqlType::NChar(3)] {
+            let refused = ty.write_value(ValueRef::Text("a😀b😁".as_bytes()), &mut BytesMut::new()).expect_err("it is too long");
+            assert_eq!(refused.number, 8152);
+        }
     }
 
     proptest! {

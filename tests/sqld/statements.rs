@@ -164,6 +164,16 @@ async fn an_error_has_sql_servers_number_and_class_and_reach(
 }
 
 #[tokio::test]
+async fn a_name_that_the_catalog_cannot_hold_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Server::start(folder.path(), &[]);
+    let mut session = server.connect("master").await;
+    assert_eq!(error(&mut session, &format!("CREATE DATABASE [{}]", "x".repeat(129))).await, (103, 15));
+    run(&mut session, &format!("CREATE DATABASE [{}]", "x".repeat(128))).await;
+    assert_eq!(number(&mut session, "SELECT LEN(MAX(name)) FROM sys.databases").await, 128);
+}
+
+#[tokio::test]
 async fn a_broken_key_is_told_with_its_values() {
     let folder = tempfile::tempdir().expect("a folder");
     let server = Server::start(folder.path(), &[]);
@@ -400,6 +410,16 @@ async fn an_identity_counts_up_and_comes_back_to_the_client() {
     run(&mut session, "DELETE FROM t WHERE id = 101; INSERT INTO t DEFAULT VALUES").await;
     assert_eq!(number(&mut session, "SELECT CAST(SCOPE_IDENTITY() AS bigint)").await, 102, "a number never comes twice");
     assert_eq!(number(&mut session, "SELECT a FROM t WHERE id = 102").await, 7);
+    run(&mut session, "BEGIN TRAN; INSERT INTO t (a) VALUES (1), (2); ROLLBACK; INSERT INTO t (a) VALUES (3)").await;
+    assert_eq!(number(&mut session, "SELECT MAX(id) FROM t").await, 105, "nor after a rollback");
+    run(
+        &mut session,
+        "CREATE TABLE u (id int IDENTITY(1,1), a int); BEGIN TRAN; INSERT INTO u (a) VALUES (1); ROLLBACK; INSERT INTO u (a) VALUES (2)",
+    )
+    .await;
+    assert_eq!(number(&mut session, "SELECT MAX(id) FROM u").await, 2, "nor if the first of all was rolled back");
+    run(&mut session, "DROP TABLE u; CREATE TABLE u (id int IDENTITY(1,1), a int); INSERT INTO u (a) VALUES (1)").await;
+    assert_eq!(number(&mut session, "SELECT MAX(id) FROM u").await, 1, "another table counts anew");
     assert_eq!(error(&mut session, "INSERT INTO t (id, a) VALUES (1, 1)").await, (544, 16));
 }
 

@@ -1,6 +1,6 @@
 //! Changes of rows, tables and databases, and what is wrong when one is refused.
 
-use std::mem;
+use std::{mem, sync::Arc};
 
 use rusqlite::types::Value;
 use sqlparser::ast::{CreateIndex, CreateTable, ObjectName};
@@ -38,10 +38,18 @@ impl Session {
             let mut binder = Binder::new(&facts, variables);
             let bound = bind(&mut binder)?;
             let parameters = mem::take(&mut binder.parameters);
+            let numbered = bound.verb == Verb::Insert && bound.table.columns.iter().any(|column| column.identity);
+            let database = Arc::clone(&session.database);
+            if numbered {
+                let skipped = database.skip_used_numbers(&session.handle()?.connection, &bound.table);
+                skipped.map_err(|error| session.stopped(&error))?;
+            }
             let result = apply(session.handle()?, &bound, &parameters, out);
             match result {
                 Ok(count) => {
-                    if bound.verb == Verb::Insert && count > 0 && bound.table.columns.iter().any(|column| column.identity) {
+                    if numbered && count > 0 {
+                        let noted = database.note_used_numbers(&session.handle()?.connection, &bound.table);
+                        noted.map_err(|error| session.stopped(&error))?;
                         session.identity = Some(session.handle()?.connection.last_insert_rowid());
                     }
                     Ok((bound.verb, count))

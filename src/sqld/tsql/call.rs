@@ -200,7 +200,7 @@ impl Binder<'_> {
             "ERROR_NUMBER" => (facts.caught.as_ref().map_or(Value::Null, |error| Value::Integer(error.number.into())), SqlType::Int),
             "ERROR_SEVERITY" => (facts.caught.as_ref().map_or(Value::Null, |error| Value::Integer(error.class.into())), SqlType::Int),
             "ERROR_STATE" => (facts.caught.as_ref().map_or(Value::Null, |error| Value::Integer(error.state.into())), SqlType::Int),
-            "ERROR_MESSAGE" => (text(facts.caught.as_ref().map(|error| error.message.as_str())), SqlType::NVarChar(Length::Of(4000))),
+            "ERROR_MESSAGE" => (text(facts.caught.as_ref().map(|error| error.message.as_str())), SqlType::NVarChar(Length::Max)),
             _ => return Ok(None),
         };
         Ok(Some(self.known(value, ty)))

@@ -15,6 +15,8 @@ use crate::sqld::{
 
 /// The longest batch, in tokens. Bounds the depth of the trees that are built, and so the stack that walking them needs.
 const MAX_TOKENS: usize = 60_000;
+/// The longest name, in units of UTF-16. The catalog has no room for a longer one.
+const MAX_NAME: usize = 128;
 /// How deep blocks may stand in one another.
 const MAX_NESTING: usize = 32;
 /// A declaration without a length has this one.
@@ -264,6 +266,9 @@ fn tokens(dialect: MsSqlDialect, text: &str) -> Result<Vec<TokenWithSpan>, SqlEr
     for token in all {
         match &token.token {
             Token::Whitespace(_) => continue,
+            Token::Word(word) if word.value.len() > MAX_NAME && word.value.encode_utf16().count() > MAX_NAME => {
+                return Err(errors::name_too_long(&word.value, MAX_NAME));
+            }
             Token::LParen => depth += 1,
             Token::RParen => depth = depth.saturating_sub(1),
             Token::Word(word) if word.quote_style.is_none() && depth == 0 => {

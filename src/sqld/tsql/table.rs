@@ -2,7 +2,7 @@
 //!
 //! A table becomes a STRICT table of SQLite. What SQLite does not check of itself (the length of text, the range of an `int`) is a CHECK
 //! whose name says which error it stands for. Keys are UNIQUE constraints rather than SQLite's PRIMARY KEY, which would number rows
-//! that give NULL; only an identity column is the row's number, so that it counts up and never comes twice.
+//! that give NULL; only an identity column is the row's number, so that it counts up and no number comes twice.
 
 use std::fmt::Write as _;
 
