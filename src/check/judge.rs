@@ -143,7 +143,7 @@ fn verdict(
         return say(
             Verdict::Error,
             match probes.longest_stall {
-                Duration::MAX => "the harness itself stalled, and lost count: nothing that it measured holds".to_owned(),
+                Duration::MAX => "the harness could not reach itself: nothing that it measured holds".to_owned(),
                 stall => format!("the harness itself stalled for {}: nothing that it measured holds", recovery::text(stall)),
             },
         );
@@ -220,9 +220,11 @@ fn probe_counts(attempts: &[Attempt]) -> ProbeCounts {
                     None => counts.dropped += 1,
                 }
             }
-            (Stream::Control, Some(run)) => counts.longest_stall = counts.longest_stall.max(run.ended.since(attempt.scheduled)),
-            // As many echoes in flight as are due within a time-out: none of them came back for that long.
-            (Stream::Control, None) => counts.longest_stall = Duration::MAX,
+            (Stream::Control, Some(run)) if run.outcome == Outcome::Acknowledged => {
+                counts.longest_stall = counts.longest_stall.max(run.ended.since(attempt.scheduled));
+            }
+            // An echo within the harness failed, or could not be tried: what failed towards the database may have failed for the same reason.
+            (Stream::Control, _) => counts.longest_stall = Duration::MAX,
         }
     }
     counts
@@ -361,6 +363,17 @@ mod tests {
             trial.plan.settings.recovery_within = Some(Duration::from_millis(1));
         });
         assert_eq!((verdict, reason.as_str()), (Verdict::Error, "the harness itself stalled for 2.000 s: nothing that it measured holds"));
+    }
+
+    #[test]
+    fn a_harness_that_cannot_reach_itself_is_not_believed_at_all() {
+        let broken: [fn(&mut Attempt); 2] = [|echo| echo.run.as_mut().unwrap().outcome = Outcome::Refused, |echo| echo.run = None];
+        for change in broken {
+            let mut echo = stalled_echo();
+            echo.run.as_mut().unwrap().ended = Moment(1);
+            change(&mut echo);
+            assert_eq!(finished(|trial| trial.attempts.push(echo)).0, Verdict::Error);
+        }
     }
 
     #[test]

@@ -11,6 +11,9 @@ pub(super) fn moved_to(trial: &TrialHistory) -> Finding {
     let Some(expected) = trial.plan.scenario.expect.moved_to else {
         return Finding::skipped("the scenario does not say where it should be");
     };
+    if trial.faults.iter().any(|fault| fault.confirmed.is_none()) || !trial.ran_its_course() {
+        return Finding::unproven("not every fault was seen to take effect, so it need not have moved");
+    }
     let (Some(before), Some(after)) = (node(trial, Side::Before), node(trial, Side::After)) else {
         return Finding::unproven("the node was not seen both before and after the fault");
     };
@@ -46,6 +49,18 @@ mod tests {
         let Answer::Known(pod) = &mut trial.snapshots.get_mut(&Side::After).unwrap().pod else { unreachable!() };
         pod.node = Some(node.into());
         assert_eq!(moved_to(&trial).verdict, verdict);
+    }
+
+    #[test]
+    fn what_was_not_broken_need_not_have_moved() {
+        let cut_short: [fn(&mut TrialHistory); 3] =
+            [|trial| trial.faults[0].confirmed = None, |trial| trial.end = None, |trial| trial.faults[0].failed = Some("404".into())];
+        for change in cut_short {
+            let mut trial = clean();
+            trial.plan.scenario.expect.moved_to = Some(MovedTo::SameNode);
+            change(&mut trial);
+            assert_eq!(moved_to(&trial).verdict, Verdict::Unproven);
+        }
     }
 
     #[test]

@@ -5,11 +5,11 @@
 //! Staying means: no failure for `stableFor` before the run gave up, the same again after the undo, no outage at the end, and no life of the
 //! server more than the faults account for. In a control trial nothing was broken, so nothing may have failed.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use super::Finding;
 use crate::{
-    event::{Outcome, Step, Stream},
+    event::{Outcome, Side, Sighting, Step, Stream},
     measure::{Recovery, TrialHistory, first_good, outages},
     result::Bounded,
 };
@@ -21,8 +21,14 @@ pub(super) fn recovery(trial: &TrialHistory) -> Finding {
     match measured(trial) {
         None => Finding::unproven("no write failed, and no new server was seen: there was nothing to recover from"),
         Some(Recovery { length: Bounded { lo, hi: None, .. }, .. }) => never_came_back(trial, lo),
-        Some(Recovery { length: Bounded { lo, hi: Some(hi), .. }, .. }) => {
-            let took = format!("recovered after {} [{}, {}]", text(hi), text(lo), text(hi));
+        Some(Recovery { length: Bounded { lo, hi: Some(hi), .. }, unstable, stable }) => {
+            let mut took = format!("recovered after {} [{}, {}]", text(hi), text(lo), text(hi));
+            // The limit is for a service that is back for good: what failed again in between counts.
+            let (mut lo, mut hi) = (lo, hi);
+            if let (Some(Bounded { lo: stable_lo, hi: Some(stable_hi), .. }), true) = (stable, unstable > Some(Duration::ZERO)) {
+                (lo, hi) = (lo.max(stable_lo), hi.max(stable_hi));
+                took = format!("{took}, and for good after {} [{}, {}]", text(hi), text(lo), text(hi));
+            }
             let limit = trial.plan.settings.recovery_within;
             if let Some(limit) = limit.filter(|limit| lo > *limit) {
                 return Finding::failed(format!("{took}, and the limit is {}", text(limit)));
@@ -50,6 +56,9 @@ fn never_came_back(trial: &TrialHistory, lo: Duration) -> Finding {
     if acknowledged.is_some() {
         return Finding::unproven("a write was acknowledged after the fault, but its row could not be read back on another connection");
     }
+    if outages(&trial.attempts).last().is_none_or(|outage| outage.to.is_some()) {
+        return Finding::unproven("writes failed after the fault and were taken again, but by no new server that was seen");
+    }
     let gave_up = text(trial.plan.settings.give_up_after);
     Finding::failed(format!("it did not come back: no good write within {gave_up}, away for at least {}", text(lo)))
 }
@@ -70,14 +79,34 @@ fn stayed(trial: &TrialHistory, took: &str) -> Result<(), Finding> {
             }
         }
     }
-    if let Some(outage) = outages(&trial.attempts).iter().find(|outage| outage.to.is_none()) {
+    // A single failed attempt at the very end does not show that it was away: then the final read is the witness.
+    let read = super::tables(trial, Side::After).is_ok();
+    let outages = outages(&trial.attempts);
+    if let Some(outage) = outages.iter().find(|outage| outage.to.is_none() && !(read && outage.length.lo.is_zero())) {
         return Err(Finding::failed(format!("{took}, and went away again: for at least {} when the probes ended", text(outage.length.lo))));
     }
-    // Each fault may start the server anew once, and no more: what starts again on its own would have gone on doing so.
-    let lives = trial.ledger.incarnations().count();
+    no_further_restart(trial, took)
+}
+
+/// Each fault may start the server anew once, and no more: what starts again on its own would have gone on doing so.
+fn no_further_restart(trial: &TrialHistory, took: &str) -> Result<(), Finding> {
     let faults = trial.faults.iter().filter(|fault| fault.called.is_some()).count();
+    let lives = trial.ledger.incarnations().count();
     if lives > faults + 1 {
         return Err(Finding::failed(format!("{took}, but {lives} lives of the server took writes, and {faults} were to end")));
+    }
+    // A server that does not tell its start time is told apart by its containers, which may also be started anew before it serves.
+    let seen = trial.sightings.iter().filter_map(|(_, sighting)| match sighting {
+        Sighting::Pod(pod) => Some(pod),
+        Sighting::PodGone { .. } | Sighting::Node { .. } | Sighting::Gap(_) => None,
+    });
+    let pods = seen.chain(trial.snapshots.values().filter_map(|snapshot| snapshot.pod.known()));
+    let containers: BTreeSet<&str> = pods.filter(|pod| pod.running).filter_map(|pod| pod.container_id.as_deref()).collect();
+    if lives == 0 && containers.len() > faults + 1 {
+        let count = containers.len();
+        return Err(Finding::unproven(format!(
+            "{took}, but {count} containers ran, and {faults} were to end: was it started again on its own?"
+        )));
     }
     Ok(())
 }
@@ -123,7 +152,7 @@ pub(super) fn text(length: Duration) -> String {
 mod tests {
     use super::{super::makers::*, *};
     use crate::{
-        measure::makers::{ok_by, refused},
+        measure::makers::{ok, ok_by, refused},
         result::Verdict,
     };
 
@@ -186,7 +215,43 @@ mod tests {
     fn what_goes_away_again_and_does_not_come_back_fails() {
         let mut trial = clean();
         trial.attempts.push(refused(7, 700, 701));
+        // One late failure shows nothing, as long as the rows could be read after it.
+        assert_eq!(recovery(&trial).verdict, Verdict::Passed);
+        trial.attempts.push(refused(8, 800, 801));
         assert_eq!(recovery(&trial).verdict, Verdict::Failed);
+        trial.attempts.pop();
+        trial.reads.clear();
+        assert_eq!(recovery(&trial).verdict, Verdict::Failed);
+    }
+
+    #[test]
+    fn the_limit_is_for_a_service_that_is_back_for_good() {
+        let mut trial = clean();
+        trial.attempts.extend([refused(7, 700, 701), ok_by("b", 8, 800, 805), ok_by("b", 9, 900, 905), ok_by("b", 10, 1_000, 1_005)]);
+        trial.attempts[5] = refused(5, 500, 501);
+        for (limit, verdict) in [(1_000, Verdict::Passed), (600, Verdict::Unproven), (400, Verdict::Failed)] {
+            trial.plan.settings.recovery_within = Some(Duration::from_millis(limit));
+            assert_eq!(recovery(&trial).verdict, verdict, "{limit} ms: {}", recovery(&trial).detail);
+        }
+    }
+
+    #[test]
+    fn containers_that_come_and_go_are_not_passed_because_the_server_tells_no_start_time() {
+        let mut trial = clean();
+        for writer in trial.ledger.writers.values_mut() {
+            writer.taken_by.clear();
+        }
+        assert_eq!(recovery(&trial).verdict, Verdict::Passed);
+        trial.sightings.push((crate::event::Moment(0), Sighting::Pod(a_pod("mssql-2", "worker-2", "container-3"))));
+        assert_eq!(recovery(&trial).verdict, Verdict::Unproven);
+    }
+
+    #[test]
+    fn a_service_that_answers_again_without_a_new_server_is_unproven() {
+        let mut trial = clean();
+        trial.attempts = vec![ok(0, 0, 5), ok(1, 100, 105), refused(2, 200, 201), ok(3, 300, 305), ok(4, 400, 405)];
+        trial.read_backs.clear();
+        assert_eq!(recovery(&trial).verdict, Verdict::Unproven);
     }
 
     #[test]

@@ -132,11 +132,13 @@ impl TrialHistory {
         self.snapshots.get(&Side::Before)?.server_start.known().cloned().map(Incarnation)
     }
 
-    /// Whether all its steps were taken and nothing failed that is no fault of the scenario: only then may something be called broken because
+    /// Whether all its steps were taken, with every fault, and nothing failed that is no fault of the scenario: only then may something be called broken because
     /// it was not seen.
     #[must_use]
     pub fn ran_its_course(&self) -> bool {
-        matches!(self.end, Some((TrialEnd::Completed, _))) && self.errors.is_empty()
+        matches!(self.end, Some((TrialEnd::Completed, _)))
+            && self.errors.is_empty()
+            && self.faults.iter().all(|fault| fault.failed.is_none())
     }
 
     /// The life of the server that took the last acknowledged attempt of the headline stream, if it told.

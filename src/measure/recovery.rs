@@ -25,6 +25,8 @@ pub struct Recovery {
     pub length: Bounded,
     /// From the first good write to the first stretch without a failure that is long enough to count as stable; `None`: not seen.
     pub unstable: Option<Duration>,
+    /// From the fault taking effect to the beginning of that stretch: longer than `length` if the service failed again in between.
+    pub stable: Option<Bounded>,
 }
 
 /// The first attempt that shows the recovery from `fault`, if one has by now: the one to read back.
@@ -54,11 +56,7 @@ fn good_ones<'a>(attempts: &'a [Attempt], fault: &FaultHistory, old: Option<&Inc
 }
 
 fn acknowledged(attempts: &[Attempt]) -> impl Iterator<Item = (&Attempt, &AttemptRun)> {
-    attempts
-        .iter()
-        .filter(|attempt| attempt.stream == Stream::WriteNew)
-        .filter_map(|attempt| Some((attempt, attempt.run.as_ref()?)))
-        .filter(|(_, run)| run.outcome == Outcome::Acknowledged)
+    runs(attempts).filter(|(_, run)| run.outcome == Outcome::Acknowledged)
 }
 
 /// How the trial recovered from `fault`. `None`: there is nothing to recover from, or nothing that shows it.
@@ -76,44 +74,58 @@ pub fn recovery(
     let effect = fault.confirmed.as_ref().map(|(moment, _)| *moment);
     let good = good_ones(attempts, fault, old).find(|attempt| read_back.contains(&attempt.number));
     let end = good.and_then(|attempt| attempt.run.as_ref()).map(|run| run.ended);
-    let last_failure = attempts
-        .iter()
-        .filter(|attempt| attempt.stream == Stream::WriteNew)
-        // A dropped attempt never started, so it does not tell that the service was away at that moment.
-        .filter_map(|attempt| attempt.run.as_ref())
-        .filter(|run| run.outcome != Outcome::Acknowledged)
-        .map(|run| run.started)
-        .filter(|started| *started >= called && end.is_none_or(|end| *started < end))
-        .max();
-    let lo = match (last_failure, effect) {
+    // The lower bound: it was still away when the last attempt before that moment started that failed. A dropped attempt never started, so it
+    // does not tell.
+    let away_until = |end: Option<Moment>| {
+        let failed = runs(attempts).map(|(_, run)| run).filter(|run| run.outcome != Outcome::Acknowledged).map(|run| run.started);
+        failed.filter(|started| *started >= called && end.is_none_or(|end| *started < end)).max()
+    };
+    let lo = |until: Option<Moment>| match (until, effect) {
         (Some(failure), Some(effect)) => failure.since(effect),
         _ => Duration::ZERO,
     };
+    let bounds = |end: Moment, until: Option<Moment>| {
+        let hi = end.since(called);
+        Bounded { at: Some(hi), lo: lo(until).min(hi), hi: Some(hi) }
+    };
     match (good, end) {
         (Some(good), Some(end)) => {
-            let hi = end.since(called);
-            let length = Bounded { at: Some(hi), lo: lo.min(hi), hi: Some(hi) };
-            Some(Recovery { length, unstable: unstable(attempts, good.scheduled, stable_for) })
+            let stretch = stable_stretch(attempts, good.scheduled, stable_for);
+            Some(Recovery {
+                length: bounds(end, away_until(Some(end))),
+                unstable: stretch.map(|(due, _)| due.since(good.scheduled)),
+                stable: stretch.map(|(due, ended)| bounds(ended, away_until(Some(due)))),
+            })
         }
         // It failed after the call and was never seen to come back.
-        _ => last_failure.map(|_| Recovery { length: Bounded { at: None, lo, hi: None }, unstable: None }),
+        _ => away_until(None).map(|failure| Recovery {
+            length: Bounded { at: None, lo: lo(Some(failure)), hi: None },
+            unstable: None,
+            stable: None,
+        }),
     }
 }
 
-/// From `good` to the beginning of the first stretch of `stable_for` without a failure.
-fn unstable(attempts: &[Attempt], good: Moment, stable_for: Duration) -> Option<Duration> {
+/// The attempts of the headline stream that were made.
+fn runs(attempts: &[Attempt]) -> impl Iterator<Item = (&Attempt, &AttemptRun)> {
+    attempts.iter().filter(|attempt| attempt.stream == Stream::WriteNew).filter_map(|attempt| Some((attempt, attempt.run.as_ref()?)))
+}
+
+/// When the first attempt was due, and ended, of the first stretch of `stable_for` without a failure from `good` on.
+fn stable_stretch(attempts: &[Attempt], good: Moment, stable_for: Duration) -> Option<(Moment, Moment)> {
     let mut later: Vec<&Attempt> =
         attempts.iter().filter(|attempt| attempt.stream == Stream::WriteNew && attempt.scheduled >= good).collect();
     later.sort_by_key(|attempt| attempt.number);
-    let mut began: Option<Moment> = None;
+    let mut began: Option<(Moment, Moment)> = None;
     for attempt in later {
-        if attempt.run.as_ref().is_some_and(|run| run.outcome == Outcome::Acknowledged) {
-            let first = *began.get_or_insert(attempt.scheduled);
-            if attempt.scheduled.since(first) >= stable_for {
-                return Some(first.since(good));
+        match attempt.run.as_ref().filter(|run| run.outcome == Outcome::Acknowledged) {
+            Some(run) => {
+                let (first, ended) = *began.get_or_insert((attempt.scheduled, run.ended));
+                if attempt.scheduled.since(first) >= stable_for {
+                    return Some((first, ended));
+                }
             }
-        } else {
-            began = None;
+            None => began = None,
         }
     }
     None
@@ -202,6 +214,10 @@ mod tests {
             ok_by("b", 5, 500, 505),
         ];
         assert_eq!(measured(&history, &fault(0, Some(0)), &[1]), Some((Some(105), 0, Some(105), Some(200))));
+        let read_back = BTreeSet::from([1]);
+        let recovery = recovery(&history, &fault(0, Some(0)), None, &read_back, Duration::from_millis(200)).unwrap();
+        let stable = recovery.stable.unwrap();
+        assert_eq!((stable.lo.as_millis(), stable.hi.map(|hi| hi.as_millis())), (200, Some(305)));
     }
 
     #[test]

@@ -14,7 +14,7 @@
 use std::{future::Future, time::Duration};
 
 use tokio::time::{Instant, sleep, timeout};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{Feed, Recorder, settle::settle};
 use crate::{
@@ -123,24 +123,19 @@ impl Trial<'_> {
                 interrupted = matches!(self.after_undo().await, Err(Stop::Interrupted));
             }
             streams.stop().await;
-            if interrupted {
-                self.rows_all_the_same(&tables).await;
-            } else {
-                interrupted = matches!(self.rows_after(&tables).await, Err(Stop::Interrupted));
-            }
+            // What can be read in a moment is read all the same: a lost row must not be hidden by an interrupt.
+            let asked = self.shutdown.clone();
+            let (closing, _guard) = a_moment_after(&asked);
+            self.shutdown = closing;
+            // What could not be read leaves its laws unproven.
+            let _ = self.rows_after(&tables).await;
+            interrupted |= asked.is_cancelled();
         }
         drop(watches);
         sightings.finish().await;
         let end = if interrupted { TrialEnd::Interrupted } else { TrialEnd::Completed };
         self.say(EventKind::TrialFinished(end)).await;
         end
-    }
-
-    /// Step 7 of a trial that was interrupted: what can be read in a moment is read.
-    async fn rows_all_the_same(&mut self, tables: &Tables) {
-        self.shutdown = CancellationToken::new();
-        // Without it the laws about rows are unproven, and say so.
-        let _ = timeout(CLOSING_DEADLINE, self.rows_after(tables)).await;
     }
 
     /// Steps 1 to 5.
@@ -158,6 +153,11 @@ impl Trial<'_> {
         self.step(Step::Faults).await;
         self.decorrelate().await?;
         for (index, fault) in self.plan.scenario.faults.iter().enumerate() {
+            if index > 0 && !self.back_from_the_last().await? {
+                let text = "the database did not come back from the fault before, so there was nothing to break".to_owned();
+                self.say(EventKind::FaultFailed(index, text)).await;
+                return Ok(());
+            }
             if !self.inject(watches, index, fault).await? {
                 // What could not be injected is in the record; what follows would be another experiment.
                 return Ok(());
@@ -322,6 +322,13 @@ impl Trial<'_> {
             self.say(EventKind::FaultConfirmed(index, seen)).await;
         }
         Ok(true)
+    }
+
+    /// Waits for the first good write after the last fault: a further fault is aimed at a database that is there.
+    async fn back_from_the_last(&self) -> Result<bool, Stop> {
+        let mut live = self.recorder.live();
+        let back = live.wait_for(|live| live.first_good.is_some());
+        Ok(self.unless_interrupted(timeout(self.plan.settings.give_up_after, back)).await?.is_ok())
     }
 
     /// The life of the server that answers now, if one does and tells.
@@ -511,6 +518,23 @@ pub(super) async fn undo(cluster: &Cluster, recorder: &Recorder, journal: &mut J
     }
     let undone = Undone { entry: entry.number, what: entry.undo.to_string(), error };
     recorder.record(Some(entry.trial), EventKind::Undone(undone)).await;
+}
+
+/// A token that is cancelled [`CLOSING_DEADLINE`] after this one is; the watch for that ends with the guard.
+fn a_moment_after(asked: &CancellationToken) -> (CancellationToken, DropGuard) {
+    let (asked, closing) = (asked.clone(), CancellationToken::new());
+    let late = closing.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            () = asked.cancelled() => {
+                sleep(CLOSING_DEADLINE).await;
+                late.cancel();
+            }
+            () = late.cancelled() => {}
+        }
+    });
+    let guard = closing.clone().drop_guard();
+    (closing, guard)
 }
 
 /// What the server sees as `program_name` of the writers and probes: the final read waits for their sessions to end, not for its own.

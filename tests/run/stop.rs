@@ -140,6 +140,28 @@ fn an_interrupt_while_it_recovers_is_not_taken_for_a_failure() {
 }
 
 #[test]
+fn an_interrupt_hides_no_lost_row() {
+    let cli = Cli::new();
+    cli.write("kill.yaml", &scenario("kill", "killProcess: {}", ""));
+    let mut run = cli.start(&["kill.yaml", "--defect", "ack-before-store"]);
+    run.wait_for_text(r#""step":"rows_after""#);
+    run.signal(Signal::SIGINT);
+    let ran = run.wait().ended_with(1);
+    assert_eq!(crate::cli::law(&ran.trial(0), "no_lost_row"), "failed", "{}", ran.tell());
+}
+
+#[test]
+fn an_interrupt_before_the_fault_is_no_broken_expectation() {
+    let cli = Cli::new();
+    cli.write("drain.yaml", &scenario("drain", "drainNode: {}", "expect: { movedTo: otherNode }\nsteadyFor: 30s"));
+    let mut run = cli.start(&["drain.yaml"]);
+    run.wait_for_text(r#""step":"steady_state""#);
+    run.signal(Signal::SIGINT);
+    let ran = run.wait().ended_with(130);
+    assert_eq!(ran.trial(0)["verdict"], "interrupted", "{}", ran.tell());
+}
+
+#[test]
 fn an_interrupt_before_anything_was_broken_leaves_nothing_to_undo() {
     let cli = Cli::new();
     drain(&cli);

@@ -104,6 +104,17 @@ fn rendered_again_the_reports_are_the_same(cli: &Cli, ran: &Ran) {
 }
 
 #[test]
+fn two_faults_are_injected_one_after_the_other_and_each_is_proven() {
+    let cli = Cli::new();
+    cli.write("two.yaml", &crate::cli::scenario("two", "{deletePod: {}}, {killProcess: {}}", ""));
+    let ran = cli.run(&["two.yaml"]).ended_with(0);
+    let trial = ran.trial(0);
+    assert_eq!(evidence(&trial, "pod uid (fault 1)").2, "proof", "{}", ran.tell());
+    assert_eq!(evidence(&trial, "restart count (fault 2)").2, "proof", "{}", ran.tell());
+    assert_eq!(trial["further_outages"].as_array().map(Vec::len), Some(1), "{}", ran.tell());
+}
+
+#[test]
 fn a_repeated_scenario_has_a_fresh_pod_each_time() {
     let cli = Cli::new();
     cli.write("twice.yaml", &crate::cli::scenario("twice", "killProcess: {}", "repeat: 2"));

@@ -24,7 +24,7 @@ fn a_limit_that_is_too_tight_fails_with_the_figure_and_its_bounds() {
 #[test]
 fn a_fault_that_hits_nothing_is_an_error() {
     let cli = Cli::new();
-    cli.write("nothing.yaml", &scenario("nothing", "killProcess: { process: nosuch }", ""));
+    cli.write("nothing.yaml", &scenario("nothing", "killProcess: { process: nosuch }", "expect: { movedTo: otherNode }"));
     let ran = cli.run(&["nothing.yaml"]).ended_with(4);
     let trial = ran.trial(0);
     assert_eq!(trial["verdict"], "error");
