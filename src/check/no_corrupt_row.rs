@@ -1,7 +1,7 @@
 //! Every row is as it was written: its columns fit their checksum, its key, and the incarnation that acknowledged it.
 
 use super::{Finding, tables};
-use crate::{event::Side, measure::TrialHistory};
+use crate::{event::Side, measure::TrialHistory, report::figure::counted};
 
 pub(super) fn no_corrupt_row(trial: &TrialHistory) -> Finding {
     let reads = match tables(trial, Side::After) {
@@ -18,7 +18,7 @@ pub(super) fn no_corrupt_row(trial: &TrialHistory) -> Finding {
                 .flat_map(|read| read.corrupt.examples.iter().map(|example| format!("table `{}`, {example}", read.table)))
                 .take(3)
                 .collect();
-            Finding::failed(format!("{count} rows are not as they were written: {}", examples.join("; ")))
+            Finding::failed(format!("{} not as written: {}", counted(count, "row"), examples.join("; ")))
         }
     }
 }
@@ -39,6 +39,6 @@ mod tests {
         trial.reads.get_mut(&Side::After).unwrap()[0].corrupt.add(|| "writer 1 seq 3: …".into());
         let finding = no_corrupt_row(&trial);
         assert_eq!(finding.verdict, Verdict::Failed);
-        assert_eq!(finding.detail, "1 rows are not as they were written: table `keyed`, writer 1 seq 3: …");
+        assert_eq!(finding.detail, "1 row not as written: table `keyed`, writer 1 seq 3: …");
     }
 }

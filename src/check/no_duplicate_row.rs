@@ -1,7 +1,7 @@
 //! No row is there twice. Only the table without a key can show it.
 
 use super::{Finding, tables};
-use crate::{event::Side, measure::TrialHistory};
+use crate::{event::Side, measure::TrialHistory, report::figure::counted};
 
 pub(super) fn no_duplicate_row(trial: &TrialHistory) -> Finding {
     let reads = match tables(trial, Side::After) {
@@ -12,7 +12,11 @@ pub(super) fn no_duplicate_row(trial: &TrialHistory) -> Finding {
         0 => Finding::passed("no row is there twice"),
         count => {
             let examples: Vec<&str> = reads.iter().flat_map(|read| &read.duplicate.examples).take(3).map(String::as_str).collect();
-            Finding::failed(format!("{count} rows are there once more than they were written: {}", examples.join("; ")))
+            Finding::failed(format!(
+                "{} too many, each there once more than it was written: {}",
+                counted(count, "row"),
+                examples.join("; ")
+            ))
         }
     }
 }
@@ -34,7 +38,7 @@ mod tests {
         let finding = no_duplicate_row(&trial);
         assert_eq!(
             (finding.verdict, finding.detail.as_str()),
-            (Verdict::Failed, "1 rows are there once more than they were written: writer 1 seq 3")
+            (Verdict::Failed, "1 row too many, each there once more than it was written: writer 1 seq 3")
         );
     }
 }

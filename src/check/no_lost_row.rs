@@ -24,7 +24,7 @@ pub(super) fn no_lost_row(trial: &TrialHistory) -> Finding {
     } else if lost.count <= allowed {
         Finding::passed(format!("{} of {acknowledged} acknowledged rows are gone, and the scenario allows {allowed}", lost.count))
     } else {
-        Finding::failed(format!("{} of {acknowledged} acknowledged rows are gone: {}", lost.count, lost.examples()))
+        Finding::failed(format!("{} of {acknowledged} acknowledged rows gone: {}", lost.count, lost.examples()))
     }
 }
 
@@ -55,7 +55,7 @@ mod tests {
             forget(&mut trial, table, 1, 5);
             let finding = no_lost_row(&trial);
             assert_eq!(finding.verdict, Verdict::Failed);
-            assert_eq!(finding.detail, "1 of 21 acknowledged rows are gone: writer 1 seq 5");
+            assert_eq!(finding.detail, "1 of 21 acknowledged rows gone: writer 1 seq 5");
         }
     }
 

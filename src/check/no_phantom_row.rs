@@ -4,6 +4,7 @@ use super::{Broken, Finding, in_all_and_any, tables};
 use crate::{
     event::{Side, TableRead},
     measure::TrialHistory,
+    report::figure::counted,
 };
 
 pub(super) fn no_phantom_row(trial: &TrialHistory) -> Finding {
@@ -16,8 +17,8 @@ pub(super) fn no_phantom_row(trial: &TrialHistory) -> Finding {
         Finding::passed("every row that is there was written by a client")
     } else {
         Finding::failed(format!(
-            "{} rows are there that no client wrote, or that the server had refused: {}",
-            phantom.count,
+            "{} that no client wrote, or that the server had refused: {}",
+            counted(phantom.count, "row"),
             phantom.examples()
         ))
     }
@@ -57,7 +58,7 @@ mod tests {
         assert_eq!(no_phantom_row(&trial).verdict, Verdict::Failed);
         let mut trial = clean();
         find(&mut trial, 0, 77, 0);
-        assert_eq!(no_phantom_row(&trial).detail, "1 rows are there that no client wrote, or that the server had refused: writer 77 seq 0");
+        assert_eq!(no_phantom_row(&trial).detail, "1 row that no client wrote, or that the server had refused: writer 77 seq 0");
     }
 
     #[test]

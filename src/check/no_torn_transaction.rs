@@ -7,6 +7,7 @@ use super::{Broken, Finding, in_all_and_any, tables};
 use crate::{
     event::{Answer, Side},
     measure::TrialHistory,
+    report::figure::counted,
 };
 
 pub(super) fn no_torn_transaction(trial: &TrialHistory) -> Finding {
@@ -28,7 +29,7 @@ pub(super) fn no_torn_transaction(trial: &TrialHistory) -> Finding {
     if torn.count == 0 {
         return Finding::passed("every transaction is in both tables or in none");
     }
-    let said = format!("{} transactions are in one table only: {}", torn.count, torn.examples());
+    let said = format!("{} in one table only: {}", counted(torn.count, "transaction"), torn.examples());
     // The tables are read one after the other: a session that was still at work may have committed between the two.
     if in_doubt == torn.count && !matches!(trial.settled, Some(Answer::Known(()))) {
         return Finding::unproven(format!("{said}; but they are in doubt, and their sessions were not seen to have ended"));
@@ -57,7 +58,7 @@ mod tests {
         write(&mut trial, 1, 100, Outcome::InDoubt);
         find(&mut trial, 1, 1, 100);
         let finding = no_torn_transaction(&trial);
-        assert_eq!((finding.verdict, finding.detail.as_str()), (Verdict::Failed, "1 transactions are in one table only: writer 1 seq 100"));
+        assert_eq!((finding.verdict, finding.detail.as_str()), (Verdict::Failed, "1 transaction in one table only: writer 1 seq 100"));
     }
 
     #[test]

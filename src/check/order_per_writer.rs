@@ -4,7 +4,7 @@
 //! late, and so is the probe stream, because its attempts overlap.
 
 use super::{Finding, tables};
-use crate::{event::Side, measure::TrialHistory};
+use crate::{event::Side, measure::TrialHistory, report::figure::counted};
 
 pub(super) fn order_per_writer(trial: &TrialHistory) -> Finding {
     let reads = match tables(trial, Side::After) {
@@ -15,7 +15,7 @@ pub(super) fn order_per_writer(trial: &TrialHistory) -> Finding {
         0 => Finding::passed("the rows of each writer are in its order"),
         count => {
             let examples: Vec<&str> = reads.iter().flat_map(|read| &read.misordered.examples).take(3).map(String::as_str).collect();
-            Finding::failed(format!("{count} acknowledged rows are out of order: {}", examples.join("; ")))
+            Finding::failed(format!("{} out of order: {}", counted(count, "acknowledged row"), examples.join("; ")))
         }
     }
 }

@@ -11,6 +11,7 @@ use super::Finding;
 use crate::{
     event::{Outcome, Side, Sighting, Step, Stream},
     measure::{Recovery, TrialHistory, first_good, outages},
+    report::figure::bounded,
     result::Bounded,
 };
 
@@ -21,13 +22,13 @@ pub(super) fn recovery(trial: &TrialHistory) -> Finding {
     match measured(trial) {
         None => Finding::unproven("no write failed, and no new server was seen: there was nothing to recover from"),
         Some(Recovery { length: Bounded { lo, hi: None, .. }, .. }) => never_came_back(trial, lo),
-        Some(Recovery { length: Bounded { lo, hi: Some(hi), .. }, unstable, stable }) => {
-            let mut took = format!("recovered after {} [{}, {}]", text(hi), text(lo), text(hi));
+        Some(Recovery { length: length @ Bounded { lo, hi: Some(hi), .. }, unstable, stable }) => {
+            let mut took = format!("recovered after {}", bounded(&length));
             // The limit is for a service that is back for good: what failed again in between counts.
             let (mut lo, mut hi) = (lo, hi);
             if let (Some(Bounded { lo: stable_lo, hi: Some(stable_hi), .. }), true) = (stable, unstable > Some(Duration::ZERO)) {
                 (lo, hi) = (lo.max(stable_lo), hi.max(stable_hi));
-                took = format!("{took}, and for good after {} [{}, {}]", text(hi), text(lo), text(hi));
+                took = format!("{took}, and for good after {}", bounded(&Bounded { at: Some(hi), lo, hi: Some(hi) }));
             }
             let limit = trial.plan.settings.recovery_within;
             if let Some(limit) = limit.filter(|limit| lo > *limit) {
@@ -139,13 +140,10 @@ fn quiet(trial: &TrialHistory) -> Finding {
     }
 }
 
-/// A length of time in a sentence, to the millisecond.
+/// A length of time in a sentence, in whole milliseconds, rounded down: it stands behind "at least", or is exact.
 pub(super) fn text(length: Duration) -> String {
-    if length < Duration::from_secs(1) {
-        format!("{} ms", crate::result::rounded_ms(length))
-    } else {
-        format!("{:.3} s", length.as_secs_f64())
-    }
+    let ms = crate::result::floor_ms(length);
+    if ms < 1_000 { format!("{ms} ms") } else { format!("{}.{:03} s", ms / 1_000, ms % 1_000) }
 }
 
 #[cfg(test)]
@@ -169,7 +167,7 @@ mod tests {
         assert_eq!(with_limit(200).verdict, Verdict::Unproven);
         assert_eq!(with_limit(130).verdict, Verdict::Unproven);
         assert_eq!(with_limit(129).verdict, Verdict::Failed);
-        assert_eq!(with_limit(129).detail, "recovered after 260 ms [130 ms, 260 ms], and the limit is 129 ms");
+        assert_eq!(with_limit(129).detail, "recovered after 0.26 s [0.13, 0.26], and the limit is 129 ms");
     }
 
     #[test]
