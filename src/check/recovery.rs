@@ -11,7 +11,7 @@ use super::Finding;
 use crate::{
     event::{Outcome, Side, Sighting, Step, Stream},
     measure::{Recovery, TrialHistory, first_good, outages},
-    report::figure::bounded,
+    report::figure::{bounded, duration},
     result::Bounded,
 };
 
@@ -32,16 +32,16 @@ pub(super) fn recovery(trial: &TrialHistory) -> Finding {
             }
             let limit = trial.plan.settings.recovery_within;
             if let Some(limit) = limit.filter(|limit| lo > *limit) {
-                return Finding::failed(format!("{took}, and the limit is {}", text(limit)));
+                return Finding::failed(format!("{took}, and the limit is {}", duration(limit)));
             }
             if let Err(finding) = stayed(trial, &took) {
                 return finding;
             }
             match limit {
                 Some(limit) if hi > limit => {
-                    Finding::unproven(format!("{took}, and the limit of {} lies between the bounds: probe faster", text(limit)))
+                    Finding::unproven(format!("{took}, and the limit of {} lies between the bounds: probe faster", duration(limit)))
                 }
-                Some(limit) => Finding::passed(format!("{took}, within {}", text(limit))),
+                Some(limit) => Finding::passed(format!("{took}, within {}", duration(limit))),
                 None => Finding::passed(format!("{took}; the scenario sets no limit here")),
             }
         }
