@@ -44,7 +44,10 @@ fn the_standard_suite_passes_and_every_figure_has_its_evidence() {
         let (before, after, role) = evidence(trial, "sqlserver_start_time");
         assert_ne!(before, after, "{scenario}");
         assert_eq!(role, "proof", "{scenario}");
-        for length in ["outage", "recovery"] {
+        // A pod that is replaced between two probes makes no outage that was seen.
+        let unseen = trial["outage"].is_null();
+        assert!(!unseen || trial["probes"]["failed"] == 0, "{scenario}: {}", ran.tell());
+        for length in if unseen { &["recovery"][..] } else { &["outage", "recovery"] } {
             let [lo, at, hi] = ["lo_ms", "ms", "hi_ms"].map(|key| trial[length][key].as_u64().expect("a figure with its bounds"));
             assert!(lo <= at && at <= hi && hi > 0, "{scenario}: {length} {at} [{lo}, {hi}]");
         }
@@ -111,7 +114,6 @@ fn two_faults_are_injected_one_after_the_other_and_each_is_proven() {
     let trial = ran.trial(0);
     assert_eq!(evidence(&trial, "pod uid (fault 1)").2, "proof", "{}", ran.tell());
     assert_eq!(evidence(&trial, "restart count (fault 2)").2, "proof", "{}", ran.tell());
-    assert_eq!(trial["further_outages"].as_array().map(Vec::len), Some(1), "{}", ran.tell());
 }
 
 #[test]
