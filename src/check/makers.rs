@@ -46,7 +46,7 @@ fn snapshot(pod: PodFacts, life: &str) -> Snapshot {
     }
 }
 
-/// A trial of `deletePod` that went well: writer 1 wrote sequence numbers 0 to 14, the probe attempts 0 to 6, of which 2 were refused for
+/// A trial of `deletePod` that went well: writer 1 wrote sequence numbers 0 to 15, the probe attempts 0 to 6, of which 2 were refused for
 /// 200 ms; the server of the life `a` was followed by that of the life `b`, on another node.
 pub(super) fn clean() -> TrialHistory {
     let attempts = vec![

@@ -97,7 +97,9 @@ fn no_further_restart(trial: &TrialHistory, took: &str) -> Result<(), Finding> {
         return Err(Finding::failed(format!("{took}, but {lives} lives of the server took writes, and {faults} were to end")));
     }
     // A server that does not tell its start time is told apart by its containers, which may also be started anew before it serves.
-    let seen = trial.sightings.iter().filter_map(|(_, sighting)| match sighting {
+    // Those before the first fault are of the trial before, whose pod made way for a fresh one.
+    let since = trial.first_call().unwrap_or_default();
+    let seen = trial.sightings.iter().filter(|(at, _)| *at >= since).filter_map(|(_, sighting)| match sighting {
         Sighting::Pod(pod) => Some(pod),
         Sighting::PodGone { .. } | Sighting::Node { .. } | Sighting::Gap(_) => None,
     });
@@ -240,7 +242,11 @@ mod tests {
             writer.taken_by.clear();
         }
         assert_eq!(recovery(&trial).verdict, Verdict::Passed);
-        trial.sightings.push((crate::event::Moment(0), Sighting::Pod(a_pod("mssql-2", "worker-2", "container-3"))));
+        // The pod of the trial before, which made way for a fresh one.
+        let another = |ms| (crate::measure::makers::ms(ms), Sighting::Pod(a_pod("mssql-2", "worker-2", "container-3")));
+        trial.sightings.push(another(0));
+        assert_eq!(recovery(&trial).verdict, Verdict::Passed);
+        trial.sightings.push(another(500));
         assert_eq!(recovery(&trial).verdict, Verdict::Unproven);
     }
 

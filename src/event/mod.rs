@@ -331,7 +331,7 @@ pub struct VolumeFacts {
     pub volume_uid: String,
 }
 
-/// The database of a life: pod, container and start time of the server.
+/// The life of a server: its start time, as it filled it in itself.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Incarnation(pub String);
 

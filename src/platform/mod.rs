@@ -42,14 +42,6 @@ pub struct Signalled {
 }
 
 impl Platform {
-    /// Its name, as in `recoveryWithin` and in the reports.
-    #[must_use]
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Self::Sandbox(_) => "sandbox",
-        }
-    }
-
     /// What a scenario leaves to it.
     #[must_use]
     pub const fn defaults(&self) -> Defaults {
