@@ -1,0 +1,3 @@
+module comeback.invalid/node-image/pod-network
+
+go 1.24

@@ -1,0 +1,3 @@
+module comeback.invalid/node-image/runc-wrapper
+
+go 1.24
