@@ -20,6 +20,11 @@ impl Speed {
         wait / self.0
     }
 
+    /// A period of Kubernetes', never so short that a loop that keeps it is busy.
+    pub(crate) fn period(self, period: Duration) -> Duration {
+        self.of(period).max(SHORTEST_PERIOD)
+    }
+
     /// What is left here of a wait of so many seconds, of [`LONGEST`] at most.
     pub(crate) fn seconds(self, seconds: i64) -> Duration {
         self.of(Duration::from_secs(u64::try_from(seconds).unwrap_or_default()).min(LONGEST))
@@ -33,6 +38,9 @@ impl Speed {
 
 /// No sandbox lasts longer, and a clock can be moved on by it: what clients ask for has no bound of its own.
 const LONGEST: Duration = Duration::from_hours(365 * 24);
+
+/// No loop turns more often than this.
+const SHORTEST_PERIOD: Duration = Duration::from_millis(5);
 
 /// A process writes to a real disk however fast the clock runs: it has at least this long to stop in order.
 const SHORTEST_GRACE: Duration = Duration::from_millis(500);

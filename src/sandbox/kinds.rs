@@ -20,9 +20,12 @@ pub(crate) enum Kind {
     PersistentVolume,
     PersistentVolumeClaim,
     Event,
+    ControllerRevision,
     ReplicaSet,
     Deployment,
+    StatefulSet,
     EndpointSlice,
+    PodDisruptionBudget,
     StorageClass,
     VolumeAttachment,
     Lease,
@@ -66,7 +69,7 @@ macro_rules! facts {
 
 impl Kind {
     /// Every kind, in the order of discovery.
-    pub(crate) const ALL: [Self; 16] = [
+    pub(crate) const ALL: [Self; 19] = [
         Self::Namespace,
         Self::Node,
         Self::Pod,
@@ -77,9 +80,12 @@ impl Kind {
         Self::PersistentVolume,
         Self::PersistentVolumeClaim,
         Self::Event,
+        Self::ControllerRevision,
         Self::ReplicaSet,
         Self::Deployment,
+        Self::StatefulSet,
         Self::EndpointSlice,
+        Self::PodDisruptionBudget,
         Self::StorageClass,
         Self::VolumeAttachment,
         Self::Lease,
@@ -90,7 +96,7 @@ impl Kind {
         match self {
             Self::Namespace => facts!("" "v1" "Namespace" "namespaces" ["ns"], false, ["status"], false),
             Self::Node => facts!("" "v1" "Node" "nodes" ["no"], false, ["status"], false),
-            Self::Pod => facts!("" "v1" "Pod" "pods" ["po"], true, ["status", "log", "eviction"], true),
+            Self::Pod => facts!("" "v1" "Pod" "pods" ["po"], true, ["status", "log", "exec", "eviction"], true),
             Self::Service => facts!("" "v1" "Service" "services" ["svc"], true, ["status"], true),
             Self::Secret => facts!("" "v1" "Secret" "secrets" [], true, [], false),
             Self::ConfigMap => facts!("" "v1" "ConfigMap" "configmaps" ["cm"], true, [], false),
@@ -100,9 +106,14 @@ impl Kind {
                 facts!("" "v1" "PersistentVolumeClaim" "persistentvolumeclaims" ["pvc"], true, ["status"], false)
             }
             Self::Event => facts!("" "v1" "Event" "events" ["ev"], true, [], false),
+            Self::ControllerRevision => facts!("apps" "v1" "ControllerRevision" "controllerrevisions" [], true, [], false),
             Self::ReplicaSet => facts!("apps" "v1" "ReplicaSet" "replicasets" ["rs"], true, ["status", "scale"], true),
             Self::Deployment => facts!("apps" "v1" "Deployment" "deployments" ["deploy"], true, ["status", "scale"], true),
+            Self::StatefulSet => facts!("apps" "v1" "StatefulSet" "statefulsets" ["sts"], true, ["status", "scale"], true),
             Self::EndpointSlice => facts!("discovery.k8s.io" "v1" "EndpointSlice" "endpointslices" [], true, [], false),
+            Self::PodDisruptionBudget => {
+                facts!("policy" "v1" "PodDisruptionBudget" "poddisruptionbudgets" ["pdb"], true, ["status"], false)
+            }
             Self::StorageClass => facts!("storage.k8s.io" "v1" "StorageClass" "storageclasses" ["sc"], false, [], false),
             Self::VolumeAttachment => facts!("storage.k8s.io" "v1" "VolumeAttachment" "volumeattachments" [], false, ["status"], false),
             Self::Lease => facts!("coordination.k8s.io" "v1" "Lease" "leases" [], true, [], false),

@@ -6,8 +6,8 @@
 //!                                                    │ ▼
 //!                 control (one small loop each)   kubelet (one for each node)   proxy (service addresses)
 //!                 deployment, replicaset,            │ worker (one for each pod)
-//!                 scheduler, volumes,                ▼
-//!                 endpoints, garbage              process (real ones, of our own binary)
+//!                 statefulset, scheduler,            ▼
+//!                 nodes, taints, volumes, ...     process (real ones, of our own binary)
 //! ```
 //!
 //! - [`Sandbox::start`] claims a range of loopback addresses, makes certificates and a token, and begins to serve. [`Sandbox::client`] is the way in: nothing
@@ -15,6 +15,7 @@
 //! - Objects are JSON values in one `store`; every write is checked and completed by `admission` and seen by every watch.
 //! - Controllers and kubelets wait for changes of the kinds they care about, look at the whole state, and do what is to be done. None of them polls.
 //! - Pods are processes of our own binary, with real signals; volumes are directories; connections are sockets.
+//! - A node can lose its [`power`]: its processes die, its kubelet falls silent, and the control plane has to find out.
 //! - Timers have Kubernetes' proportions and are divided by [`Options::speed`].
 //!
 //! The sandbox runs on threads of its own, so that what it does and what the caller measures do not wait for each other. When it stops, or is dropped,
@@ -26,6 +27,7 @@
 mod admission;
 mod api;
 mod clock;
+mod containers;
 mod control;
 mod directory;
 mod events;
@@ -35,6 +37,7 @@ mod network;
 mod object;
 mod patch;
 pub mod pause;
+mod power;
 mod process;
 mod proxy;
 mod refusal;
@@ -43,7 +46,6 @@ mod store;
 mod tls;
 
 use std::{
-    collections::BTreeMap,
     fmt, io,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
@@ -61,11 +63,13 @@ use tokio_util::sync::CancellationToken;
 use self::{
     api::Api,
     clock::Speed,
+    containers::Containers,
     directory::Home,
     kinds::Kind,
     network::Network,
     object::Look,
-    process::{Process, Spawner},
+    power::Power,
+    process::Spawner,
     refusal::Refusal,
     store::{Key, Store},
     tls::{Identity, TlsListener},
@@ -79,7 +83,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 /// How many threads the sandbox runs on, beside those that wait for processes.
 const THREADS: usize = 2;
 /// The namespaces of a new cluster.
-const NAMESPACES: [&str; 3] = ["default", "kube-public", "kube-system"];
+const NAMESPACES: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-system"];
 
 /// How a sandbox is to be.
 #[derive(Debug, Clone)]
@@ -175,8 +179,10 @@ pub(crate) struct Cluster {
     stopping: CancellationToken,
     /// Taken away when the sandbox has stopped, so that its thread can end.
     spawner: Mutex<Option<Spawner>>,
-    /// The containers that run, by pod and name.
-    containers: Mutex<BTreeMap<(Key, String), Arc<Process>>>,
+    /// What runs.
+    containers: Containers,
+    /// Which nodes have power.
+    power: Power,
 }
 
 impl Sandbox {
@@ -208,7 +214,8 @@ impl Sandbox {
             defect: options.defect,
             stopping: CancellationToken::new(),
             spawner: Mutex::new(Some(spawner)),
-            containers: Mutex::default(),
+            containers: Containers::default(),
+            power: Power::new((0..=options.workers).map(node_name)),
         });
         let (ready, is_ready) = oneshot::channel();
         let (hosted, api) = (cluster.clone(), Api { cluster: cluster.clone(), token: token.clone() });
@@ -337,7 +344,7 @@ fn host(
         let mut parts = JoinSet::new();
         control::start(cluster, &mut parts);
         for number in 0..=workers {
-            parts.spawn(kubelet::run(cluster.clone(), node_name(number)));
+            parts.spawn(kubelet::run(cluster.clone(), node_name(number), number));
         }
         parts.spawn(proxy::run(cluster.clone()));
         let stopping = cluster.stopping.clone();
@@ -351,9 +358,8 @@ fn host(
     });
     runtime.shutdown_timeout(DRAIN_TIMEOUT);
     // Belt and braces: a kubelet that panicked may have left something.
-    let left = std::mem::take(&mut *cluster.containers.lock().expect("no holder of this lock panics"));
-    for process in left.values() {
-        process.kill_all();
+    for left in cluster.containers.take() {
+        left.process.kill_all();
     }
 }
 
@@ -368,7 +374,7 @@ fn furnish(cluster: &Cluster, workers: u8) {
         make(Kind::Namespace, json!({ "metadata": { "name": name, "labels": { "kubernetes.io/metadata.name": name } } }));
     }
     for number in 0..=workers {
-        kubelet::register(cluster, &node_name(number), number);
+        kubelet::register(cluster, &node_name(number), number, &uuid::Uuid::new_v4().to_string());
     }
     make(Kind::StorageClass, control::volumes::class());
 }
@@ -380,24 +386,6 @@ impl Cluster {
             return None;
         }
         self.spawner.lock().expect("no holder of this lock panics").clone()
-    }
-
-    fn add_container(&self, pod: &Key, container: &str, process: Arc<Process>) {
-        self.containers.lock().expect("no holder of this lock panics").insert((pod.clone(), container.to_owned()), process);
-    }
-
-    /// Forgets a container, unless another life of it has begun.
-    fn remove_container(&self, pod: &Key, container: &str, process: &Arc<Process>) {
-        let mut containers = self.containers.lock().expect("no holder of this lock panics");
-        let key = (pod.clone(), container.to_owned());
-        if containers.get(&key).is_some_and(|known| Arc::ptr_eq(known, process)) {
-            containers.remove(&key);
-        }
-    }
-
-    fn container(&self, namespace: &str, pod: &str, container: &str) -> Option<Arc<Process>> {
-        let key = (Key::new(Kind::Pod, namespace, pod), container.to_owned());
-        self.containers.lock().expect("no holder of this lock panics").get(&key).cloned()
     }
 
     /// Whether uncordoning that node is to fail: the defect of an undo that fails.

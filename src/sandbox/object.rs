@@ -105,6 +105,11 @@ pub(crate) fn stamp(at: chrono::DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
+/// This moment as Kubernetes writes it where a second is too coarse: RFC 3339 with microseconds.
+pub(crate) fn now_micro() -> String {
+    Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true)
+}
+
 /// The owner that controls an object, if one does.
 pub(crate) fn controller_of(object: &Value) -> Option<&Value> {
     object.list("/metadata/ownerReferences").iter().find(|owner| owner.flag("/controller"))
@@ -155,6 +160,50 @@ pub(crate) fn set_condition(object: &mut Value, kind: &str, holds: bool, reason:
     }
 }
 
+/// A number, or a percentage of `whole`, rounded up or down: `maxSurge`, `minAvailable` and their like.
+pub(crate) fn share_of(value: &Value, whole: i64, round_up: bool) -> i64 {
+    let percent = value.as_str().and_then(|text| text.strip_suffix('%')).and_then(|text| text.parse::<i64>().ok());
+    match percent {
+        Some(percent) if round_up => (whole * percent + 99) / 100,
+        Some(percent) => whole * percent / 100,
+        None => value.as_i64().unwrap_or_default(),
+    }
+}
+
+/// What Kubernetes says of a node.
+pub(crate) mod node {
+    use super::{Look, Value, condition_holds};
+
+    /// The taint by which somebody says that a node is off and stays so: what was on it may be taken away.
+    pub(crate) const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
+
+    /// Whether its kubelet says so, and said so lately.
+    pub(crate) fn is_ready(node: &Value) -> bool {
+        condition_holds(node, "Ready")
+    }
+
+    /// The taints that act on pods that are there already.
+    pub(crate) fn no_execute(node: &Value) -> impl Iterator<Item = &Value> + Clone {
+        node.list("/spec/taints").iter().filter(|taint| taint.text("/effect") == "NoExecute")
+    }
+
+    /// Whether it was declared out of service.
+    pub(crate) fn is_out_of_service(node: &Value) -> bool {
+        node.list("/spec/taints").iter().any(|taint| taint.text("/key") == OUT_OF_SERVICE)
+    }
+
+    /// Whether a toleration tolerates a taint.
+    pub(crate) fn tolerates(toleration: &Value, taint: &Value) -> bool {
+        let key = toleration.text("/key");
+        let effect = toleration.text("/effect");
+        let value_fits = match toleration.text("/operator") {
+            "Exists" => true,
+            _ => toleration.text("/value") == taint.text("/value") && !key.is_empty(),
+        };
+        (key.is_empty() || key == taint.text("/key")) && (effect.is_empty() || effect == taint.text("/effect")) && value_fits
+    }
+}
+
 /// What Kubernetes says of a pod, asked in one place.
 pub(crate) mod pod {
     use super::{Look, Value, condition_holds};
@@ -162,6 +211,12 @@ pub(crate) mod pod {
     /// Whether all its containers have ended for good.
     pub(crate) fn is_finished(pod: &Value) -> bool {
         matches!(pod.text("/status/phase"), "Succeeded" | "Failed")
+    }
+
+    /// Whether none of its containers run any more, as far as its status says, or the phase does.
+    pub(crate) fn has_stopped(pod: &Value) -> bool {
+        let runs = |status: &Value| !status.has("/state/terminated") && !status.has("/state/waiting");
+        is_finished(pod) || (pod.is_terminating() && !pod.list("/status/containerStatuses").iter().any(runs))
     }
 
     /// Whether it counts for the controller that wants it: neither ended nor leaving.
@@ -182,6 +237,8 @@ pub(crate) mod pod {
 
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
+
     use super::*;
 
     #[test]
@@ -192,6 +249,39 @@ mod tests {
         assert_eq!(object, json!({ "spec": { "a": 1, "b": { "c": 2 } }, "metadata": { "annotations": { "comeback.dev/x": "y" } } }));
         remove(&mut object, "/metadata/annotations/comeback.dev~1x");
         assert!(!object.has("/metadata/annotations/comeback.dev~1x"));
+    }
+
+    #[rstest]
+    #[case::the_same(json!({ "key": "a", "operator": "Equal", "value": "b", "effect": "NoSchedule" }), true)]
+    #[case::exists(json!({ "key": "a", "operator": "Exists" }), true)]
+    #[case::everything(json!({ "operator": "Exists" }), true)]
+    #[case::another_value(json!({ "key": "a", "value": "c" }), false)]
+    #[case::another_effect(json!({ "key": "a", "operator": "Exists", "effect": "NoExecute" }), false)]
+    #[case::another_key(json!({ "key": "c", "operator": "Exists" }), false)]
+    fn a_toleration_tolerates(#[case] toleration: Value, #[case] expected: bool) {
+        assert_eq!(node::tolerates(&toleration, &json!({ "key": "a", "value": "b", "effect": "NoSchedule" })), expected);
+    }
+
+    #[rstest]
+    #[case::a_number(json!(2), true, 2)]
+    #[case::half_of_three_up(json!("50%"), true, 2)]
+    #[case::half_of_three_down(json!("50%"), false, 1)]
+    #[case::nothing(Value::Null, true, 0)]
+    fn a_share_is_rounded_as_asked(#[case] value: Value, #[case] round_up: bool, #[case] expected: i64) {
+        assert_eq!(share_of(&value, 3, round_up), expected);
+    }
+
+    #[test]
+    fn a_pod_that_is_going_has_stopped_when_no_container_is_said_to_run() {
+        let pod = |going: bool, state: &str| {
+            let mut pod = json!({ "status": { "phase": "Running", "containerStatuses": [{ "state": { state: {} } }] } });
+            if going {
+                set(&mut pod, "/metadata/deletionTimestamp", "2026-01-01T00:00:00Z");
+            }
+            pod
+        };
+        assert!(pod::has_stopped(&pod(true, "terminated")) && pod::has_stopped(&pod(true, "waiting")));
+        assert!(!pod::has_stopped(&pod(true, "running")) && !pod::has_stopped(&pod(false, "terminated")));
     }
 
     #[test]

@@ -4,9 +4,13 @@
 //! kernel itself refuses the connection, as it does behind kube-proxy. A connection goes to one of the endpoints that are ready when it is made, and
 //! lives as long as its two ends do, whatever becomes of the endpoint's readiness. A half-close is passed on as a half-close and a reset as a reset.
 //!
+//! A connection to a pod whose node has [no power](super::power) hangs, whether it is open already or new: nobody is there to say that nobody is there. When power
+//! returns, the machine knows nothing of it and it is reset. The endpoint stays until the control plane takes it away.
+//!
 //! # Caveats
 //! kube-proxy rewrites packets; this is a process that accepts and connects. If the chosen endpoint refuses the connection (its process has died and
-//! the kubelet has not seen it yet), the client sees its connection accepted and then reset, where on a real cluster it would see it refused.
+//! the kubelet has not seen it yet), the client sees its connection accepted and then reset, where on a real cluster it would see it refused. In the same way a
+//! new connection to a dead node is accepted and then silent, where on a real cluster the connecting itself would hang, or fail after some seconds.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,6 +26,7 @@ use tokio::{
         TcpListener, TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
+    sync::watch,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -30,6 +35,7 @@ use super::{
     events::{Source, Tone, tell},
     kinds::Kind,
     object::Look,
+    power::{Setting, State},
 };
 
 /// How long connecting to an endpoint may take; on loopback the answer is immediate.
@@ -89,7 +95,7 @@ pub(crate) async fn run(cluster: Arc<Cluster>) {
             told.remove(&address);
             let endpoints = Arc::new(Mutex::new(endpoints));
             let closing = CancellationToken::new();
-            let closed = tokio::spawn(serve(listener, endpoints.clone(), closing.clone(), cluster.stopping.clone()));
+            let closed = tokio::spawn(serve(cluster.clone(), listener, endpoints.clone(), closing.clone()));
             open.insert(address, Open { endpoints, closing, closed });
         }
         tokio::select! {
@@ -131,12 +137,12 @@ fn ready(slice: &Value, port: &str) -> Vec<SocketAddr> {
         .collect()
 }
 
-async fn serve(listener: TcpListener, endpoints: Endpoints, closing: CancellationToken, stopping: CancellationToken) {
+async fn serve(cluster: Arc<Cluster>, listener: TcpListener, endpoints: Endpoints, closing: CancellationToken) {
     loop {
         let accepted = tokio::select! {
             biased;
             () = closing.cancelled() => return,
-            () = stopping.cancelled() => return,
+            () = cluster.stopping.cancelled() => return,
             accepted = listener.accept() => accepted,
         };
         let Ok((client, _)) = accepted else {
@@ -147,49 +153,90 @@ async fn serve(listener: TcpListener, endpoints: Endpoints, closing: Cancellatio
             let endpoints = endpoints.lock().expect("no holder of this lock panics");
             fastrand::choice(endpoints.iter()).copied()
         };
-        let stopping = stopping.clone();
+        let cluster = cluster.clone();
         tokio::spawn(async move {
             tokio::select! {
-                () = stopping.cancelled() => {}
-                () = carry(client, chosen) => {}
+                () = cluster.stopping.cancelled() => {}
+                () = carry(&cluster, client, chosen) => {}
             }
         });
     }
 }
 
-/// Carries a connection to its endpoint until both directions are over.
-async fn carry(client: TcpStream, endpoint: Option<SocketAddr>) {
-    let connected = match endpoint {
-        Some(endpoint) => tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(endpoint)).await.ok().and_then(Result::ok),
-        None => None,
-    };
-    let Some(server) = connected else {
-        reset(&client);
-        return;
-    };
-    client.set_nodelay(true).ok();
-    server.set_nodelay(true).ok();
-    let (mut from_client, mut to_client) = client.into_split();
-    let (mut from_server, mut to_server) = server.into_split();
-    let outcome = tokio::try_join!(one_way(&mut from_client, &mut to_server), one_way(&mut from_server, &mut to_client));
-    if outcome.is_err() {
-        // One end was cut off: so is the other.
-        reset(to_client.as_ref());
-        reset(to_server.as_ref());
-    }
+/// Why a direction of a connection is over before its end.
+enum Cut {
+    /// One of the two ends is gone.
+    Off,
+    /// The node of the endpoint has no power: nobody is told.
+    Dark(watch::Receiver<Setting>),
 }
 
-async fn one_way(from: &mut OwnedReadHalf, to: &mut OwnedWriteHalf) -> std::io::Result<()> {
+/// Carries a connection to its endpoint until both directions are over.
+async fn carry(cluster: &Cluster, client: TcpStream, endpoint: Option<SocketAddr>) {
+    let dark = || endpoint.and_then(|endpoint| cluster.power.is_dark(endpoint.ip()));
+    let cut = || dark().map_or(Cut::Off, Cut::Dark);
+    let connected = match endpoint {
+        Some(endpoint) if dark().is_none() => {
+            tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(endpoint)).await.ok().and_then(Result::ok)
+        }
+        _ => None,
+    };
+    client.set_nodelay(true).ok();
+    let (mut from_client, mut to_client) = client.into_split();
+    let outcome = match connected {
+        Some(server) => {
+            server.set_nodelay(true).ok();
+            let (mut from_server, mut to_server) = server.into_split();
+            let to = one_way(&mut from_client, &mut to_server, || None);
+            let back = one_way(&mut from_server, &mut to_client, dark);
+            let outcome = tokio::try_join!(async { to.await.map_err(|_| cut()) }, async { back.await.map_err(|_| cut()) });
+            if outcome.is_err() {
+                // One end was cut off: so is the other.
+                reset(to_server.as_ref());
+            }
+            outcome.map(drop)
+        }
+        None => Err(cut()),
+    };
+    match outcome {
+        Ok(()) => return,
+        Err(Cut::Off) => {}
+        Err(Cut::Dark(mut power)) => {
+            // Until it has power again, or the client gives up.
+            tokio::select! {
+                _ = power.wait_for(|power| power.state == State::On) => {}
+                () = swallow(&mut from_client) => {}
+            }
+        }
+    }
+    reset(to_client.as_ref());
+}
+
+/// Carries one direction. Its end is an error if nobody can be there to have ended it.
+async fn one_way(
+    from: &mut OwnedReadHalf,
+    to: &mut OwnedWriteHalf,
+    dark: impl Fn() -> Option<watch::Receiver<Setting>>,
+) -> std::io::Result<()> {
     let mut buffer = vec![0; BUFFER];
     loop {
         let read = from.read(&mut buffer).await?;
         if read == 0 {
+            if dark().is_some() {
+                return Err(std::io::ErrorKind::HostUnreachable.into());
+            }
             // The other direction may go on. Shutting down what is already shut is no failure.
             to.shutdown().await.ok();
             return Ok(());
         }
         to.write_all(&buffer[..read]).await?;
     }
+}
+
+/// Takes what a client says to nobody, until it ends.
+async fn swallow(from: &mut OwnedReadHalf) {
+    let mut buffer = vec![0; BUFFER];
+    while from.read(&mut buffer).await.is_ok_and(|read| read > 0) {}
 }
 
 /// Lets the kernel reset the connection when it is closed.

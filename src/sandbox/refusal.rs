@@ -14,6 +14,8 @@ pub(crate) struct Refusal {
     pub(crate) reason: &'static str,
     /// The sentence for people.
     pub(crate) message: String,
+    /// In how many seconds to try again, if that is known.
+    pub(crate) retry_after: Option<u32>,
     /// Which object, and which fields.
     details: Value,
 }
@@ -59,7 +61,7 @@ impl Cause {
 
 impl Refusal {
     fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), details: Value::Null }
+        Self { code, reason, message: message.into(), retry_after: None, details: Value::Null }
     }
 
     fn about(mut self, kind: Kind, name: &str) -> Self {
@@ -134,6 +136,18 @@ impl Refusal {
     /// A request that is never allowed here.
     pub(crate) fn forbidden(kind: Kind, name: &str, why: &str) -> Self {
         Self::new(403, "Forbidden", format!("{} is forbidden: {why}", Self::called(kind, name))).about(kind, name)
+    }
+
+    /// An eviction that a disruption budget does not allow now.
+    pub(crate) fn disruption(why: &str, retry_after: Option<u32>) -> Self {
+        let message = "Cannot evict pod as it would violate the pod's disruption budget.";
+        let mut refusal = Self::new(429, "TooManyRequests", message);
+        refusal.details = json!({ "causes": [{ "reason": "DisruptionBudget", "message": why }] });
+        if let Some(seconds) = retry_after {
+            refusal.details["retryAfterSeconds"] = seconds.into();
+        }
+        refusal.retry_after = retry_after;
+        refusal
     }
 
     /// The path is there, the verb is not.

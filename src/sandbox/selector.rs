@@ -207,6 +207,9 @@ fn selectable(kind: Kind) -> &'static [&'static str] {
             "type",
         ],
         Kind::Deployment
+        | Kind::StatefulSet
+        | Kind::ControllerRevision
+        | Kind::PodDisruptionBudget
         | Kind::ConfigMap
         | Kind::ServiceAccount
         | Kind::PersistentVolume

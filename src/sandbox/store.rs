@@ -26,7 +26,8 @@ use super::{
     refusal::Refusal,
 };
 
-/// How many changes are remembered. A watch from further back is told to list again.
+/// How many changes of each kind are remembered, so that a kind that changes all the time (leases) drives out no other. A watch from further back is
+/// told to list again.
 const HISTORY: usize = 4096;
 /// How many events are kept; the oldest go first. A real cluster keeps an hour of them.
 const EVENTS: usize = 2048;
@@ -140,7 +141,10 @@ pub(crate) struct Store {
 struct Inner {
     version: u64,
     objects: BTreeMap<Key, Arc<Value>>,
-    history: VecDeque<Change>,
+    /// What is remembered of each kind, oldest first.
+    history: BTreeMap<Kind, VecDeque<Change>>,
+    /// The newest change of each kind that was forgotten.
+    forgotten: BTreeMap<Kind, u64>,
     latest_of: BTreeMap<Kind, u64>,
     /// The events by version: the first is the one that was told longest ago.
     events: BTreeMap<u64, Key>,
@@ -202,18 +206,21 @@ impl Store {
         inner.objects.get(key).cloned()
     }
 
-    /// The changes after `version`, oldest first.
+    /// The changes of a kind after `version`, oldest first; and the version that this is the state of.
     ///
     /// # Errors
     /// 410 if some of them are forgotten.
-    pub(crate) fn changes_after(&self, version: u64) -> Result<Vec<Change>, Refusal> {
+    pub(crate) fn changes_after(&self, kind: Kind, version: u64) -> Result<(Vec<Change>, u64), Refusal> {
         let inner = self.lock();
-        let oldest = inner.history.front().map_or(inner.version + 1, |change| change.version);
-        if version + 1 < oldest {
-            return Err(Refusal::expired(version, oldest));
+        let forgotten = inner.forgotten.get(&kind).copied().unwrap_or_default();
+        if version < forgotten {
+            return Err(Refusal::expired(version, forgotten + 1));
         }
-        let from = inner.history.partition_point(|change| change.version <= version);
-        Ok(inner.history.range(from..).cloned().collect())
+        let changes = inner.history.get(&kind).map(|history| {
+            let from = history.partition_point(|change| change.version <= version);
+            history.range(from..).cloned().collect()
+        });
+        Ok((changes.unwrap_or_default(), inner.version))
     }
 
     /// Tells whoever holds it that something changed; ask [`changes_after`](Self::changes_after) what.
@@ -467,16 +474,24 @@ impl Store {
             inner.objects.insert(key, object.clone())
         };
         inner.latest_of.insert(kind, version);
-        inner.history.push_back(Change { version, kind, what, object: object.clone(), previous });
-        if inner.history.len() > HISTORY {
-            inner.history.pop_front();
-        }
+        inner.remember(Change { version, kind, what, object: object.clone(), previous });
         self.latest.send_replace(version);
         object
     }
 }
 
 impl Inner {
+    fn remember(&mut self, change: Change) {
+        let kind = change.kind;
+        let history = self.history.entry(kind).or_default();
+        history.push_back(change);
+        if history.len() > HISTORY
+            && let Some(oldest) = history.pop_front()
+        {
+            self.forgotten.insert(kind, oldest.version);
+        }
+    }
+
     /// Keeps the indexes of events as the objects will be.
     fn index_event(&mut self, key: &Key, what: What, new: &Value) {
         if let Some(old) = self.objects.get(key) {
@@ -655,7 +670,8 @@ mod tests {
             })
             .unwrap();
         store.delete(&key(Kind::ConfigMap, "a"), &Deletion::default()).unwrap();
-        let changes = store.changes_after(before).unwrap();
+        let (changes, now) = store.changes_after(Kind::ConfigMap, before).unwrap();
+        assert_eq!(now, before + 3);
         assert_eq!(changes.iter().map(|change| change.what).collect::<Vec<_>>(), [What::Added, What::Modified, What::Deleted]);
         assert_eq!(changes.iter().map(|change| change.version).collect::<Vec<_>>(), [before + 1, before + 2, before + 3]);
         assert!(store.get(Kind::ConfigMap, "default", "a").is_none());
@@ -798,8 +814,10 @@ mod tests {
             };
             store.update(&key(Kind::ConfigMap, "a"), Part::Main, false, change).unwrap();
         }
-        assert_eq!(store.changes_after(old - 1).unwrap_err().code, 410);
-        assert_eq!(store.changes_after(store.version()).unwrap().len(), 0);
+        assert_eq!(store.changes_after(Kind::ConfigMap, old - 1).unwrap_err().code, 410);
+        assert_eq!(store.changes_after(Kind::ConfigMap, store.version()).unwrap().0.len(), 0);
+        // Of another kind nothing was forgotten.
+        assert_eq!(store.changes_after(Kind::Namespace, 0).unwrap().0.len(), 1);
     }
 
     #[test]

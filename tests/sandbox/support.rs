@@ -183,6 +183,19 @@ pub(crate) async fn signal(client: &Client, pod: &str, container: &str, process:
     client.request(http::Request::post(path).body(body).expect("a request")).await
 }
 
+/// Asks how a node's power is.
+pub(crate) async fn power(client: &Client, node: &str) -> Result<Value, kube::Error> {
+    let path = format!("/comeback/v1/nodes/{node}/power");
+    client.request(http::Request::get(path).body(Vec::new()).expect("a request")).await
+}
+
+/// Switches a node's power; it is in force when this returns.
+pub(crate) async fn switch(client: &Client, node: &str, state: &str) -> Result<Value, kube::Error> {
+    let path = format!("/comeback/v1/nodes/{node}/power");
+    let body = json!({ "state": state }).to_string().into_bytes();
+    client.request(http::Request::post(path).body(body).expect("a request")).await
+}
+
 /// The process ids in an answer of [`processes`].
 pub(crate) fn pids(answer: &Value) -> Vec<i64> {
     answer["processes"].as_array().into_iter().flatten().filter_map(|one| one["pid"].as_i64()).collect()

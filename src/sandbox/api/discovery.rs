@@ -19,8 +19,10 @@ use super::{
 };
 
 /// The version of Kubernetes that the sandbox behaves like.
-const MINOR: &str = "33";
-/// A group that has no kinds of ours yet, but whose presence tells clients that pods can be evicted.
+const MINOR: &str = "37";
+/// The same in full, as servers and kubelets say it.
+pub(crate) const VERSION: &str = "v1.37.0-comeback";
+/// The group of evictions.
 const POLICY: &str = "policy";
 
 /// Answers a question about the API itself.
@@ -30,7 +32,7 @@ pub(super) fn answer(asked: &Asked, document: &Document) -> Result<Response, Ref
     }
     let body = match document {
         Document::Version => json!({
-            "major": "1", "minor": MINOR, "gitVersion": format!("v1.{MINOR}.0-comeback"), "gitCommit": "", "gitTreeState": "clean",
+            "major": "1", "minor": MINOR, "gitVersion": VERSION, "gitCommit": "", "gitTreeState": "clean",
             "buildDate": "1970-01-01T00:00:00Z", "goVersion": "none", "compiler": "rustc", "platform": format!("linux/{}", architecture()),
         }),
         Document::CoreVersions => json!({ "kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": [] }),
@@ -76,7 +78,6 @@ fn groups() -> Vec<&'static str> {
             groups.push(group);
         }
     }
-    groups.push(POLICY);
     groups
 }
 
@@ -117,13 +118,17 @@ fn resources(group: &str, version: &str) -> Result<Value, Refusal> {
                     resource["group"] = "autoscaling".into();
                     resource["version"] = "v1".into();
                 }
+                "exec" => {
+                    resource["kind"] = "PodExecOptions".into();
+                    resource["verbs"] = json!(["create", "get"]);
+                }
                 "log" => resource["verbs"] = json!(["get"]),
                 _ => {}
             }
             resources.push(resource);
         }
     }
-    if resources.is_empty() && !(group == POLICY && version == "v1") {
+    if resources.is_empty() {
         return Err(Refusal::no_such_path());
     }
     let group_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
@@ -147,11 +152,36 @@ fn open_api(group: &str, version: &str) -> Result<Value, Refusal> {
         });
         paths.insert(format!("{root}{place}/{}/{{name}}", facts.plural), json!({ "patch": patch }));
     }
-    if paths.is_empty() && group != POLICY {
+    if paths.is_empty() {
         return Err(Refusal::no_such_path());
     }
     Ok(json!({
-        "openapi": "3.0.0", "info": { "title": "comeback sandbox", "version": format!("v1.{MINOR}.0-comeback") },
+        "openapi": "3.0.0", "info": { "title": "comeback sandbox", "version": VERSION },
         "paths": paths, "components": { "schemas": {} },
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_is_said_the_same_everywhere() {
+        assert!(VERSION.starts_with(&format!("v1.{MINOR}.")));
+    }
+
+    #[test]
+    fn every_kind_is_found_by_who_asks_first() {
+        let mut found = Vec::new();
+        for group in std::iter::once("").chain(groups()) {
+            let document = resources(group, "v1").unwrap();
+            found.extend(document["resources"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap().to_owned()));
+        }
+        for kind in Kind::ALL {
+            assert!(found.iter().any(|name| name == kind.facts().plural), "{kind:?}");
+        }
+        for part in ["pods/exec", "pods/eviction", "statefulsets/scale", "poddisruptionbudgets/status"] {
+            assert!(found.iter().any(|name| name == part), "{part}");
+        }
+    }
 }

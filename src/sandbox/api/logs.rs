@@ -18,7 +18,7 @@ use tokio::{
 
 use super::{
     super::{Cluster, kubelet::log_file, object::Look, refusal::Refusal, store::Key},
-    Asked,
+    Asked, only_container,
 };
 
 /// How often a followed log is looked at. `kubectl logs -f` is read by people.
@@ -37,16 +37,7 @@ pub(super) async fn answer(cluster: &Arc<Cluster>, asked: &Asked, key: &Key) -> 
         }
     }
     let pod = cluster.store.get(key.kind, &key.namespace, &key.name).ok_or_else(|| Refusal::not_found(key.kind, &key.name))?;
-    let containers: Vec<_> = pod.list("/spec/containers").iter().map(|container| container.text("/name")).collect();
-    let container = match (asked.parameter("container"), containers.as_slice()) {
-        (Some(wanted), known) if known.contains(&wanted) => wanted,
-        (Some(wanted), _) => return Err(Refusal::bad_request(format!("container {wanted} is not valid for pod {}", key.name))),
-        (None, [only]) => only,
-        (None, known) => {
-            let known = known.join(" ");
-            return Err(Refusal::bad_request(format!("a container name must be specified for pod {}, choose one of: [{known}]", key.name)));
-        }
-    };
+    let container = only_container(&pod, asked.parameter("container"))?;
     let restarts = pod
         .list("/status/containerStatuses")
         .iter()

@@ -4,21 +4,25 @@
 //! - [`discovery`]: what is served here, for `kubectl` and other clients that ask first;
 //! - [`objects`]: get, list, create, update, patch, delete, and the parts of objects that have a path of their own;
 //! - [`watching`]: a stream of changes;
-//! - [`logs`]: what a container said;
-//! - [`processes`]: what Kubernetes lacks, under `/comeback/v1`.
+//! - [`logs`]: what a container said; [`exec`]: a command in it; [`eviction`]: a deletion that asks first;
+//! - [`processes`] and [`power`]: what Kubernetes lacks, under `/comeback/v1`.
 //!
-//! Every refusal is a Kubernetes `Status`. Bodies are JSON.
+//! Every refusal is a Kubernetes `Status`. Bodies are JSON. Who asks for a [`table`] of objects gets one.
 
 mod discovery;
+mod eviction;
+mod exec;
 mod logs;
 mod objects;
 mod path;
+mod power;
 mod processes;
+mod table;
 mod watching;
 
-pub(super) use self::discovery::architecture;
+pub(super) use self::discovery::{VERSION, architecture};
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     Router,
@@ -31,7 +35,7 @@ use serde_json::Value;
 use subtle::ConstantTimeEq;
 
 use self::path::Place;
-use super::{Cluster, refusal::Refusal};
+use super::{Cluster, object::Look, refusal::Refusal};
 
 /// The largest body that is read. Kubernetes has 3 MiB.
 const LARGEST_BODY: usize = 3 * 1024 * 1024;
@@ -48,20 +52,32 @@ pub(super) struct Api {
 /// One request, read.
 struct Asked {
     method: Method,
-    query: BTreeMap<String, String>,
+    query: Vec<(String, String)>,
     content_type: String,
+    /// The forms of an answer that the client takes, the best first.
+    accept: String,
     body: Bytes,
 }
 
 impl Asked {
     /// The parameter of that name, if it says anything.
     fn parameter(&self, name: &str) -> Option<&str> {
-        self.query.get(name).map(String::as_str).filter(|value| !value.is_empty())
+        self.first(name).filter(|value| !value.is_empty())
+    }
+
+    /// The first value of that name, as it is.
+    fn first(&self, name: &str) -> Option<&str> {
+        self.query.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// All values of that name.
+    fn all(&self, name: &str) -> Vec<String> {
+        self.query.iter().filter(|(known, _)| known == name).map(|(_, value)| value.clone()).collect()
     }
 
     /// Whether a boolean parameter is set.
     fn flag(&self, name: &str) -> bool {
-        self.query.get(name).is_some_and(|value| value == "true" || value == "1" || value.is_empty())
+        self.first(name).is_some_and(|value| value == "true" || value == "1" || value.is_empty())
     }
 
     /// A number, if the parameter is there.
@@ -110,21 +126,36 @@ async fn handle(api: &Api, request: Request) -> Result<Response, Refusal> {
     authorise(&head.headers, &api.token)?;
     let body =
         to_bytes(body, LARGEST_BODY).await.map_err(|_| Refusal::bad_request("the body of the request is too large or was cut off"))?;
-    let content_type = head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
-    let asked = Asked { query: query(&head.uri)?, method: head.method, content_type, body };
+    let header = |name| head.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+    let (content_type, accept) = (header(header::CONTENT_TYPE), header(header::ACCEPT));
+    let asked = Asked { query: query(&head.uri)?, method: head.method.clone(), content_type, accept, body };
     let cluster = &api.cluster;
     match path::read(head.uri.path())? {
         Place::Health => Ok("ok".into_response()),
         Place::Discovery(document) => discovery::answer(&asked, &document),
-        Place::Objects(place) => objects::answer(cluster, &asked, &place).await,
+        Place::Objects(place) => objects::answer(cluster, &asked, &place, head).await,
         Place::Container(place) => processes::answer(cluster, asked, place).await,
+        Place::Power(node) => power::answer(cluster, &asked, &node).await,
     }
 }
 
-fn query(uri: &Uri) -> Result<BTreeMap<String, String>, Refusal> {
-    // The first of several values counts; Kubernetes' parameters come once.
+fn query(uri: &Uri) -> Result<Vec<(String, String)>, Refusal> {
     let pairs = Query::<Vec<(String, String)>>::try_from_uri(uri).map_err(|error| Refusal::bad_request(error.to_string()))?;
-    Ok(pairs.0.into_iter().rev().collect())
+    Ok(pairs.0)
+}
+
+/// The container of a pod that a client means: the one that it names, or the only one.
+fn only_container<'a>(pod: &'a Value, wanted: Option<&'a str>) -> Result<&'a str, Refusal> {
+    let containers: Vec<_> = pod.list("/spec/containers").iter().map(|container| container.text("/name")).collect();
+    match (wanted, containers.as_slice()) {
+        (Some(wanted), known) if known.contains(&wanted) => Ok(wanted),
+        (Some(wanted), _) => Err(Refusal::bad_request(format!("container {wanted} is not valid for pod {}", pod.name()))),
+        (None, [only]) => Ok(only),
+        (None, known) => {
+            let known = known.join(" ");
+            Err(Refusal::bad_request(format!("a container name must be specified for pod {}, choose one of: [{known}]", pod.name())))
+        }
+    }
 }
 
 /// Lets in who knows the token. Comparing takes the same time whatever was sent.
@@ -136,7 +167,11 @@ fn authorise(headers: &HeaderMap, token: &str) -> Result<(), Refusal> {
 
 fn refused(refusal: &Refusal) -> Response {
     let code = StatusCode::from_u16(refusal.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    json_response(code, &refusal.status())
+    let mut response = json_response(code, &refusal.status());
+    if let Some(seconds) = refusal.retry_after {
+        response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    }
+    response
 }
 
 /// A JSON answer.

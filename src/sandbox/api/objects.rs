@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::{
-    http::{Method, StatusCode},
+    http::{Method, StatusCode, request::Parts},
     response::Response,
 };
 use serde_json::{Value, json};
@@ -19,8 +19,9 @@ use super::{
         selector::{Fields, Labels},
         store::{Deleted, Deletion, Dependents, Key, Part},
     },
-    Asked, json_response, logs,
+    Asked, eviction, exec, json_response, logs,
     path::ObjectPlace,
+    table::Table,
     watching,
 };
 
@@ -62,8 +63,13 @@ impl Wanted {
     }
 }
 
+/// The form in which a client wants objects.
+pub(super) fn table(asked: &Asked, kind: Kind) -> Result<Option<Table>, Refusal> {
+    Table::wanted(kind, &asked.accept, asked.parameter("includeObject"))
+}
+
 /// Answers a request for objects.
-pub(super) async fn answer(cluster: &Arc<Cluster>, asked: &Asked, place: &ObjectPlace) -> Result<Response, Refusal> {
+pub(super) async fn answer(cluster: &Arc<Cluster>, asked: &Asked, place: &ObjectPlace, head: Parts) -> Result<Response, Refusal> {
     let Some(name) = &place.name else { return collection(cluster, asked, place) };
     let key = Key::new(place.kind, place.namespace.as_deref().unwrap_or_default(), name);
     match place.part.as_deref() {
@@ -71,7 +77,8 @@ pub(super) async fn answer(cluster: &Arc<Cluster>, asked: &Asked, place: &Object
         Some("status") => status(cluster, asked, &key),
         Some("scale") => scale(cluster, asked, &key),
         Some("log") => logs::answer(cluster, asked, &key).await,
-        Some("eviction") => eviction(cluster, asked, &key),
+        Some("exec") => exec::answer(cluster, asked, &key, head).await,
+        Some("eviction") => eviction::answer(cluster, asked, &key),
         Some(_) => Err(Refusal::no_such_path()),
     }
 }
@@ -83,6 +90,9 @@ fn collection(cluster: &Arc<Cluster>, asked: &Asked, place: &ObjectPlace) -> Res
         Method::GET if asked.flag("watch") => watching::answer(cluster, asked, wanted),
         Method::GET => {
             let (objects, version) = wanted.list(cluster);
+            if let Some(table) = table(asked, place.kind)? {
+                return Ok(json_response(StatusCode::OK, &table.of(objects.iter().map(|object| &**object), &version.to_string())));
+            }
             let list = json!({
                 "kind": format!("{}List", facts.name), "apiVersion": place.kind.api_version(),
                 "metadata": { "resourceVersion": version.to_string() },
@@ -126,7 +136,10 @@ fn one(cluster: &Arc<Cluster>, asked: &Asked, place: &ObjectPlace, key: &Key) ->
         Method::GET if asked.flag("watch") => watching::answer(cluster, asked, Wanted::read(asked, place)?),
         Method::GET => {
             let object = store.get(key.kind, &key.namespace, &key.name).ok_or_else(|| Refusal::not_found(key.kind, &key.name))?;
-            Ok(json_response(StatusCode::OK, &object))
+            match table(asked, key.kind)? {
+                Some(table) => Ok(json_response(StatusCode::OK, &table.of([&*object], object.text("/metadata/resourceVersion")))),
+                None => Ok(json_response(StatusCode::OK, &object)),
+            }
         }
         Method::PUT => {
             let mut body = asked.object()?;
@@ -239,22 +252,6 @@ fn scale_of(object: &Value) -> Value {
     })
 }
 
-fn eviction(cluster: &Cluster, asked: &Asked, key: &Key) -> Result<Response, Refusal> {
-    if asked.method != Method::POST {
-        return Err(Refusal::method_not_allowed());
-    }
-    let body = asked.object()?;
-    let name = body.name();
-    if !name.is_empty() && name != key.name {
-        return Err(Refusal::bad_request(format!("the name in the URL ({}) does not match the name in the object ({name})", key.name)));
-    }
-    let mut how = deletion_options(&body["deleteOptions"])?;
-    how.dry_run |= asked.is_dry_run();
-    cluster.store.delete(key, &how)?;
-    let status = json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201 });
-    Ok(json_response(StatusCode::CREATED, &status))
-}
-
 fn read_patch(asked: &Asked) -> Result<(Style, Value), Refusal> {
     let style = Style::of(&asked.content_type).ok_or_else(|| Refusal::unsupported_media(&asked.content_type))?;
     let change = asked.json()?;
@@ -323,7 +320,8 @@ fn check_grace(grace: Option<i64>) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn deletion_options(options: &Value) -> Result<Deletion, Refusal> {
+/// Reads the options of a deletion.
+pub(super) fn deletion_options(options: &Value) -> Result<Deletion, Refusal> {
     if !options.is_object() && !options.is_null() {
         return Err(Refusal::bad_request("the options of a deletion must be a JSON object"));
     }

@@ -13,6 +13,8 @@ pub(super) enum Place {
     Objects(ObjectPlace),
     /// A container, by the sandbox's own paths.
     Container(ContainerPlace),
+    /// The power switch of a node, by the sandbox's own path.
+    Power(String),
 }
 
 /// A document about the API itself.
@@ -43,7 +45,7 @@ pub(super) struct ObjectPlace {
     pub(super) namespace: Option<String>,
     /// The one object, or `None` for all.
     pub(super) name: Option<String>,
-    /// The part of it: `status`, `scale`, `log`, `eviction`.
+    /// The part of it: `status`, `scale`, `log`, `exec`, `eviction`.
     pub(super) part: Option<String>,
 }
 
@@ -82,6 +84,7 @@ pub(super) fn read(path: &str) -> Result<Place, Refusal> {
             container: (*container).to_owned(),
             verb: (*verb).to_owned(),
         }),
+        ["comeback", "v1", "nodes", node, "power"] => Place::Power((*node).to_owned()),
         _ => return Err(Refusal::no_such_path()),
     })
 }
@@ -133,6 +136,11 @@ mod tests {
     #[case::a_scale("/apis/apps/v1/namespaces/a/deployments/d/scale", place(Kind::Deployment, Some("a"), Some("d"), Some("scale")))]
     fn a_path_leads_to_objects(#[case] path: &str, #[case] expected: Place) {
         assert_eq!(read(path).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_node_has_a_power_switch() {
+        assert_eq!(read("/comeback/v1/nodes/worker-1/power").unwrap(), Place::Power("worker-1".into()));
     }
 
     #[rstest]

@@ -12,9 +12,11 @@ use serde_json::{Value, json};
 use super::{
     super::{
         Cluster,
+        kinds::Kind,
         object::Look,
         process::{Process, Running},
         refusal::Refusal,
+        store::Key,
     },
     Asked, json_response,
     path::ContainerPlace,
@@ -22,7 +24,8 @@ use super::{
 
 /// Answers a request about the processes of a container. Reading all of `/proc` takes its time, so it is done where that holds up nobody.
 pub(super) async fn answer(cluster: &Cluster, asked: Asked, place: ContainerPlace) -> Result<Response, Refusal> {
-    let process = cluster.container(&place.namespace, &place.pod, &place.container).ok_or_else(|| {
+    let pod = Key::new(Kind::Pod, &place.namespace, &place.pod);
+    let process = cluster.containers.find(&pod, &place.container).map(|found| found.process).ok_or_else(|| {
         Refusal::nothing_found(format!("container `{}` of pod `{}/{}` is not running here", place.container, place.namespace, place.pod))
     })?;
     let looked = tokio::task::spawn_blocking(move || look(&process, &asked, &place)).await;

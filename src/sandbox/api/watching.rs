@@ -2,6 +2,9 @@
 //!
 //! With selectors, a watch is told of a *set*: an object that begins to match is `ADDED` to it, one that no longer matches is `DELETED` from it,
 //! whatever happened to the object itself.
+//!
+//! A client that allows bookmarks is told every minute, divided by the speed, up to which version it has been told everything, so that it can go on from there
+//! although nothing that it wants has changed for long. A watch from further back than is remembered gets one event with the code 410: list again.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -16,14 +19,18 @@ use tokio::{sync::watch, time::Instant};
 
 use super::{
     super::{
-        Cluster, object,
+        Cluster,
+        object::{self, Look},
         refusal::Refusal,
         store::{Change, What},
     },
     Asked,
-    objects::Wanted,
+    objects::{Wanted, table},
+    table::Table,
 };
 
+/// How often a watch is bookmarked.
+const BOOKMARK: Duration = Duration::from_mins(1);
 /// How long a watch lasts if the client does not say. Kubernetes has 30 to 60 minutes.
 const DEFAULT_TIMEOUT: Duration = Duration::from_mins(30);
 
@@ -37,8 +44,29 @@ struct Watching {
     ready: VecDeque<Bytes>,
     /// When the client wants the stream to end.
     ends: Instant,
-    bookmarks: bool,
+    /// When the next bookmark is due, if the client wants any.
+    bookmark: Option<Instant>,
+    /// The form of the objects.
+    form: Form,
     over: bool,
+}
+
+/// The form in which a watch sends objects.
+struct Form {
+    table: Option<Table>,
+    /// Whether the head of the table was sent.
+    has_head: bool,
+}
+
+impl Form {
+    /// One event.
+    fn line(&mut self, what: &str, object: &Value) -> Bytes {
+        let Some(table) = self.table else { return line(what, object) };
+        let version = object.text("/metadata/resourceVersion");
+        let has_head = std::mem::replace(&mut self.has_head, true);
+        let table = if has_head { table.rows([object], version) } else { table.of([object], version) };
+        line(what, &table)
+    }
 }
 
 /// Starts a watch.
@@ -56,7 +84,8 @@ pub(super) fn answer(cluster: &Arc<Cluster>, asked: &Asked, wanted: Wanted) -> R
         told: 0,
         ready: VecDeque::new(),
         ends: Instant::now() + timeout,
-        bookmarks: asked.flag("allowWatchBookmarks"),
+        bookmark: asked.flag("allowWatchBookmarks").then(|| Instant::now() + cluster.speed.period(BOOKMARK)),
+        form: Form { table: table(asked, wanted.kind)?, has_head: false },
         over: false,
         wanted,
     };
@@ -69,10 +98,14 @@ pub(super) fn answer(cluster: &Arc<Cluster>, asked: &Asked, wanted: Wanted) -> R
         }
         _ => {
             let (objects, version) = watching.wanted.list(cluster);
-            watching.ready.extend(objects.iter().map(|object| line("ADDED", object)));
+            for object in &objects {
+                let line = watching.form.line("ADDED", object);
+                watching.ready.push_back(line);
+            }
             watching.told = version;
             if initial {
-                watching.ready.push_back(bookmark(&watching.wanted, version, true));
+                let line = watching.bookmark(true);
+                watching.ready.push_back(line);
             }
         }
     }
@@ -93,16 +126,17 @@ impl Watching {
                 return None;
             }
             self.latest.mark_unchanged();
-            match self.cluster.store.changes_after(self.told) {
+            match self.cluster.store.changes_after(self.wanted.kind, self.told) {
                 Err(refusal) => {
                     self.over = true;
                     return Some(line("ERROR", &refusal.status()));
                 }
-                Ok(changes) => {
+                Ok((changes, version)) => {
                     for change in &changes {
-                        self.told = change.version;
-                        self.ready.extend(self.of_interest(change));
+                        let line = self.of_interest(change);
+                        self.ready.extend(line);
                     }
+                    self.told = version;
                 }
             }
             if !self.ready.is_empty() {
@@ -113,42 +147,45 @@ impl Watching {
                 () = self.cluster.stopping.cancelled() => return None,
                 () = tokio::time::sleep_until(self.ends) => {
                     self.over = true;
-                    if self.bookmarks {
-                        return Some(bookmark(&self.wanted, self.told, false));
-                    }
-                    return None;
+                    return self.bookmark.is_some().then(|| self.bookmark(false));
+                }
+                () = tokio::time::sleep_until(self.bookmark.unwrap_or(self.ends)), if self.bookmark.is_some() => {
+                    self.bookmark = Some(Instant::now() + self.cluster.speed.period(BOOKMARK));
+                    return Some(self.bookmark(false));
                 }
                 changed = self.latest.changed() => if changed.is_err() { return None },
             }
         }
     }
 
-    fn of_interest(&self, change: &Change) -> Option<Bytes> {
-        if change.kind != self.wanted.kind {
-            return None;
-        }
+    fn of_interest(&mut self, change: &Change) -> Option<Bytes> {
         let was = change.previous.as_ref().is_some_and(|previous| self.wanted.includes(previous));
         let is = change.what != What::Deleted && self.wanted.includes(&change.object);
         match (was, is) {
             (false, false) => None,
-            (false, true) => Some(line("ADDED", &change.object)),
-            (true, true) => Some(line("MODIFIED", &change.object)),
-            (true, false) => Some(line("DELETED", &change.object)),
+            (false, true) => Some(self.form.line("ADDED", &change.object)),
+            (true, true) => Some(self.form.line("MODIFIED", &change.object)),
+            (true, false) => Some(self.form.line("DELETED", &change.object)),
+        }
+    }
+
+    /// An event that says only up to which version everything was told.
+    fn bookmark(&self, initial: bool) -> Bytes {
+        let kind = self.wanted.kind;
+        let mut object = json!({
+            "kind": kind.facts().name, "apiVersion": kind.api_version(),
+            "metadata": { "resourceVersion": self.told.to_string(), "creationTimestamp": null },
+        });
+        if initial {
+            object::set(&mut object, "/metadata/annotations/k8s.io~1initial-events-end", "true");
+        }
+        match self.form.table {
+            None => line("BOOKMARK", &object),
+            Some(table) => line("BOOKMARK", &table.bookmark(&object)),
         }
     }
 }
 
 fn line(what: &str, object: &Value) -> Bytes {
     format!("{}\n", json!({ "type": what, "object": object })).into()
-}
-
-fn bookmark(wanted: &Wanted, version: u64, initial: bool) -> Bytes {
-    let mut object = json!({
-        "kind": wanted.kind.facts().name, "apiVersion": wanted.kind.api_version(),
-        "metadata": { "resourceVersion": version.to_string(), "creationTimestamp": null },
-    });
-    if initial {
-        object::set(&mut object, "/metadata/annotations/k8s.io~1initial-events-end", "true");
-    }
-    line("BOOKMARK", &object)
 }

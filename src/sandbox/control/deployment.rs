@@ -14,7 +14,7 @@ use super::super::{
     Cluster,
     events::{Source, Tone, tell},
     kinds::Kind,
-    object::{self, Look, pod, set_condition},
+    object::{self, Look, pod, set_condition, share_of},
     store::{Deletion, Key, Part},
 };
 
@@ -144,15 +144,7 @@ fn roll(cluster: &Cluster, deployment: &Value, new: Option<&Value>, old: &[Arc<V
 /// `maxSurge` and `maxUnavailable` as numbers. Both zero would never move, so then one may be unavailable.
 fn bounds(deployment: &Value) -> (i64, i64) {
     let wanted = replicas(deployment);
-    let resolve = |field: &str, round_up: bool| {
-        let value = &deployment["spec"]["strategy"]["rollingUpdate"][field];
-        let percent = value.as_str().and_then(|text| text.strip_suffix('%')).and_then(|text| text.parse::<i64>().ok());
-        match percent {
-            Some(percent) if round_up => (wanted * percent + 99) / 100,
-            Some(percent) => wanted * percent / 100,
-            None => value.as_i64().unwrap_or_default(),
-        }
-    };
+    let resolve = |field: &str, round_up: bool| share_of(&deployment["spec"]["strategy"]["rollingUpdate"][field], wanted, round_up);
     match (resolve("maxSurge", true), resolve("maxUnavailable", false)) {
         (0, 0) => (0, 1),
         bounds => bounds,
@@ -164,7 +156,7 @@ fn make_set(cluster: &Cluster, deployment: &Value, replicas: i64) {
     let latest = sets_of(cluster, deployment).iter().map(|set| revision(set)).max().unwrap_or_default();
     // The name is that of the template; should two templates have one name, the next is tried.
     for collision in 0_u32.. {
-        let hash = hash(template, collision);
+        let hash = template_hash(template, collision);
         let mut set = json!({
             "metadata": {
                 "name": format!("{}-{hash}", deployment.name()), "namespace": deployment.namespace(),
@@ -193,7 +185,8 @@ fn make_set(cluster: &Cluster, deployment: &Value, replicas: i64) {
     }
 }
 
-fn hash(template: &Value, collision: u32) -> String {
+/// A short name for a template. Should two templates have the same, the next `collision` gives another.
+pub(super) fn template_hash(template: &Value, collision: u32) -> String {
     const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
     let mut hasher = DefaultHasher::new();
     (template.to_string(), collision).hash(&mut hasher);
@@ -308,7 +301,7 @@ mod tests {
         let deployment = json!({ "spec": { "template": { "metadata": { "labels": { "a": "b" } } } } });
         let set = json!({ "spec": { "template": { "metadata": { "labels": { "a": "b", TEMPLATE_HASH: "x" } } } } });
         assert!(has_template_of(&set, &deployment));
-        assert_ne!(hash(&deployment, 0), hash(&deployment, 1));
-        assert_eq!(hash(&deployment, 0), hash(&deployment, 0));
+        assert_ne!(template_hash(&deployment, 0), template_hash(&deployment, 1));
+        assert_eq!(template_hash(&deployment, 0), template_hash(&deployment, 0));
     }
 }

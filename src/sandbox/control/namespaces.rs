@@ -10,16 +10,15 @@ use super::super::{
 /// Empties the namespaces that are on their way out, and lets go those that are empty.
 pub(super) fn reconcile(cluster: &Cluster) {
     for namespace in cluster.store.list(Kind::Namespace, None).iter().filter(|namespace| namespace.is_terminating()) {
-        let mut is_empty = true;
-        for kind in Kind::ALL.into_iter().filter(|kind| kind.facts().namespaced) {
-            for object in cluster.store.list(kind, Some(namespace.name())) {
-                is_empty = false;
-                if !object.is_terminating() {
-                    cluster.store.delete(&Key::of(kind, &object), &Deletion::default()).ok();
-                }
-            }
+        let content = || {
+            let kinds = Kind::ALL.into_iter().filter(|kind| kind.facts().namespaced);
+            kinds.flat_map(|kind| cluster.store.list(kind, Some(namespace.name())).into_iter().map(move |object| (kind, object)))
+        };
+        for (kind, object) in content().filter(|(_, object)| !object.is_terminating()) {
+            cluster.store.delete(&Key::of(kind, &object), &Deletion::default()).ok();
         }
-        // What was deleted just now wakes us again.
+        // What takes its time wakes us when it is gone.
+        let is_empty = content().next().is_none();
         if is_empty {
             let change = |namespace: &mut serde_json::Value| {
                 object::remove(namespace, "/spec/finalizers");

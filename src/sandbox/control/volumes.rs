@@ -2,17 +2,25 @@
 //!
 //! A volume is a directory of this machine, so any node could reach it at any time; the law of a real disk is kept all the same: *a volume that is
 //! written by one node is attached to one node.* It is detached when no pod there uses it any more and the node says that it is no longer mounted, and
-//! only then attached elsewhere.
+//! only then attached elsewhere. A volume that is a directory of a node (`hostPath`, `local`) is not attached at all, and nothing keeps two nodes apart; here it is a
+//! directory of the sandbox, the same on every node, as a mount that the nodes share.
 
-use std::{collections::BTreeSet, fs, path::PathBuf, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use serde_json::{Value, json};
+use tokio::time::{Instant, sleep_until};
 
 use super::super::{
     Cluster,
     events::{Source, Tone, tell},
     kinds::Kind,
-    object::{self, Look, pod},
+    object::{self, Look, node, pod},
     store::{CLAIM_PROTECTION, Deletion, Key, Part},
 };
 
@@ -23,9 +31,17 @@ const CLASS: &str = "sandbox";
 /// The annotation by which the scheduler says for which node a volume is to be made.
 pub(super) const SELECTED_NODE: &str = "/metadata/annotations/volume.kubernetes.io~1selected-node";
 
-/// What was told of pods that wait for a volume, so that it is told once.
+/// How long a volume that nobody needs may stay mounted on a node that is not ready, until it is taken from there by force.
+const MOST_PATIENT: Duration = Duration::from_mins(6);
+
+/// What the controller remembers.
 #[derive(Debug, Default)]
-pub(super) struct Told(BTreeSet<(String, String)>);
+struct Memory {
+    /// What was told of pods that wait for a volume, so that it is told once: the pod's uid, the volume.
+    told: BTreeSet<(String, String)>,
+    /// Since when each volume that is still mounted on a node is needed there no more: volume, node.
+    unneeded: BTreeMap<(String, String), Instant>,
+}
 
 /// The storage class of a new cluster: the default, and like those of the clouds it waits for the first pod.
 pub(crate) fn class() -> Value {
@@ -45,6 +61,11 @@ pub(crate) fn unique_name(volume: &str) -> String {
     format!("kubernetes.io/csi/{DRIVER}^{volume}")
 }
 
+/// Whether a volume has to be attached before it can be mounted: a disk has, a directory of the node has not.
+pub(crate) fn is_attachable(volume: &Value) -> bool {
+    ["hostPath", "local", "nfs"].iter().all(|source| !volume.has(&format!("/spec/{source}")))
+}
+
 /// Whether a volume is attached to a node.
 pub(crate) fn is_attached(cluster: &Cluster, volume: &str, node: &str) -> bool {
     cluster.store.list(Kind::VolumeAttachment, None).iter().any(|attachment| {
@@ -55,8 +76,33 @@ pub(crate) fn is_attached(cluster: &Cluster, volume: &str, node: &str) -> bool {
     })
 }
 
+/// Looks after the volumes until the sandbox stops.
+pub(super) async fn run(cluster: Arc<Cluster>) {
+    let mut changes = cluster.store.follow(&[
+        Kind::Pod,
+        Kind::Node,
+        Kind::PersistentVolumeClaim,
+        Kind::PersistentVolume,
+        Kind::StorageClass,
+        Kind::VolumeAttachment,
+    ]);
+    let mut memory = Memory::default();
+    loop {
+        reconcile(&cluster, &mut memory);
+        let patience = cluster.speed.of(MOST_PATIENT);
+        // One whose time is over stays only on a node that is ready, and then a change of the node wakes us.
+        let next = memory.unneeded.values().map(|since| *since + patience).filter(|at| *at > Instant::now()).min();
+        tokio::select! {
+            biased;
+            () = cluster.stopping.cancelled() => return,
+            () = changes.changed() => {}
+            () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
+        }
+    }
+}
+
 /// Binds, attaches, detaches, gives up.
-pub(super) fn reconcile(cluster: &Cluster, told: &mut Told) {
+fn reconcile(cluster: &Cluster, memory: &mut Memory) {
     for claim in cluster.store.list(Kind::PersistentVolumeClaim, None) {
         if claim.is_terminating() {
             release_claim(cluster, &claim);
@@ -65,8 +111,8 @@ pub(super) fn reconcile(cluster: &Cluster, told: &mut Told) {
         }
     }
     reclaim(cluster);
-    detach(cluster);
-    attach(cluster, told);
+    detach(cluster, &mut memory.unneeded);
+    attach(cluster, &mut memory.told);
 }
 
 fn bind_claim(cluster: &Cluster, claim: &Value) {
@@ -198,17 +244,34 @@ fn volumes_of(cluster: &Cluster, pod: &Value) -> Vec<String> {
     claims.filter(|claim| claim.text("/status/phase") == "Bound").map(|claim| claim.text("/spec/volumeName").to_owned()).collect()
 }
 
-/// Detaches what nobody uses.
+/// Detaches what nobody needs and nobody has mounted.
 ///
 /// A kubelet says that a volume is in use and then asks whether it is attached; we say that it is not attached and then ask whether it is in use. So
 /// one of the two always sees the other, whatever comes between.
-fn detach(cluster: &Cluster) {
-    for attachment in cluster.store.list(Kind::VolumeAttachment, None) {
+///
+/// A node that is silent never says that it let a volume go. From such a node it is taken by force, after six minutes, or at once if the node was declared out of
+/// service; that is safe only because the node is really off.
+fn detach(cluster: &Cluster, unneeded: &mut BTreeMap<(String, String), Instant>) {
+    let attachments = cluster.store.list(Kind::VolumeAttachment, None);
+    unneeded.retain(|(volume, node), _| {
+        let is_it = |one: &Arc<Value>| one.text("/spec/source/persistentVolumeName") == volume && one.text("/spec/nodeName") == node;
+        attachments.iter().any(is_it)
+    });
+    for attachment in &attachments {
         let (volume, node) = (attachment.text("/spec/source/persistentVolumeName"), attachment.text("/spec/nodeName"));
-        if is_used(cluster, volume, node) {
+        let place = (volume.to_owned(), node.to_owned());
+        if is_needed(cluster, volume, node) {
+            unneeded.remove(&place);
             continue;
         }
-        let key = Key::of(Kind::VolumeAttachment, &attachment);
+        let since = *unneeded.entry(place).or_insert_with(Instant::now);
+        let host = cluster.store.get(Kind::Node, "", node);
+        let is_over = Instant::now() >= since + cluster.speed.of(MOST_PATIENT);
+        let by_force = (is_over && !host.as_deref().is_some_and(node::is_ready)) || host.as_deref().is_some_and(node::is_out_of_service);
+        if is_mounted(cluster, volume, node) && !by_force {
+            continue;
+        }
+        let key = Key::of(Kind::VolumeAttachment, attachment);
         let mark = |attached: bool| {
             let change = |attachment: &mut Value| {
                 object::set(attachment, "/status/attached", attached);
@@ -219,7 +282,7 @@ fn detach(cluster: &Cluster) {
         if !mark(false) {
             continue;
         }
-        if is_used(cluster, volume, node) {
+        if is_needed(cluster, volume, node) || (is_mounted(cluster, volume, node) && !by_force) {
             mark(true);
         } else if cluster.store.delete(&key, &Deletion::default()).is_ok() {
             tell_attached(cluster, node);
@@ -227,23 +290,31 @@ fn detach(cluster: &Cluster) {
     }
 }
 
-/// Whether a pod on that node uses the volume, or the node says that it is mounted there.
-fn is_used(cluster: &Cluster, volume: &str, node: &str) -> bool {
-    let uses = |one: &Arc<Value>| {
-        one.text("/spec/nodeName") == node && !pod::is_finished(one) && volumes_of(cluster, one).iter().any(|used| used == volume)
+/// Whether a pod on that node needs the volume.
+fn is_needed(cluster: &Cluster, volume: &str, node: &str) -> bool {
+    let needs = |one: &Arc<Value>| {
+        one.text("/spec/nodeName") == node && !pod::has_stopped(one) && volumes_of(cluster, one).iter().any(|used| used == volume)
     };
-    let says_so = |node: Arc<Value>| node.list("/status/volumesInUse").iter().any(|used| *used == unique_name(volume));
-    cluster.store.list(Kind::Pod, None).iter().any(uses) || cluster.store.get(Kind::Node, "", node).is_some_and(says_so)
+    cluster.store.list(Kind::Pod, None).iter().any(needs)
 }
 
-fn attach(cluster: &Cluster, told: &mut Told) {
+/// Whether the node says that the volume is mounted there.
+fn is_mounted(cluster: &Cluster, volume: &str, node: &str) -> bool {
+    let says_so = |node: Arc<Value>| node.list("/status/volumesInUse").iter().any(|used| *used == unique_name(volume));
+    cluster.store.get(Kind::Node, "", node).is_some_and(says_so)
+}
+
+fn attach(cluster: &Cluster, told: &mut BTreeSet<(String, String)>) {
     let pods = cluster.store.list(Kind::Pod, None);
-    told.0.retain(|(uid, _)| pods.iter().any(|pod| pod.uid() == uid));
+    told.retain(|(uid, _)| pods.iter().any(|pod| pod.uid() == uid));
     let source = Source::controller("attachdetach-controller");
     for one in pods.iter().filter(|one| !one.text("/spec/nodeName").is_empty() && !pod::is_finished(one)) {
         let node = one.text("/spec/nodeName");
         for volume in volumes_of(cluster, one) {
             let Some(object) = cluster.store.get(Kind::PersistentVolume, "", &volume) else { continue };
+            if !is_attachable(&object) {
+                continue;
+            }
             let attachments = cluster.store.list(Kind::VolumeAttachment, None);
             let of_volume = || attachments.iter().filter(|attachment| attachment.text("/spec/source/persistentVolumeName") == volume);
             if of_volume().any(|attachment| attachment.text("/spec/nodeName") == node) || one.is_terminating() {
@@ -251,7 +322,7 @@ fn attach(cluster: &Cluster, told: &mut Told) {
             }
             let is_shared = object.list("/spec/accessModes").iter().any(|mode| mode == "ReadWriteMany" || mode == "ReadOnlyMany");
             if !is_shared && of_volume().next().is_some() {
-                if told.0.insert((one.uid().to_owned(), volume.clone())) {
+                if told.insert((one.uid().to_owned(), volume.clone())) {
                     let message = multi_attach(&pods, one, &volume, |other| volumes_of(cluster, other));
                     tell(&cluster.store, source, one, Tone::Warning, "FailedAttachVolume", &message);
                 }

@@ -61,26 +61,38 @@ impl Setting<'_> {
             return Ok(self.program(rest.collect(), &environment));
         }
         let first = rest.next().unwrap_or_default();
-        self.own_program(&first).map_err(Unmade::Start)?;
+        Self::own_program(&first).map_err(Unmade::Start)?;
         Ok(self.program(rest.collect(), &environment))
     }
 
     /// The command of a probe.
-    pub(super) fn exec(&self, command: &[Value]) -> Result<Command, String> {
+    pub(super) fn probe(&self, command: &[Value]) -> Result<Command, String> {
         let environment = self.environment()?;
-        let mut words = command.iter().filter_map(Value::as_str).map(|word| expand(word, &environment));
-        self.own_program(&words.next().unwrap_or_default())?;
-        let mut command = self.program(words.collect(), &environment);
+        let words = command.iter().filter_map(Value::as_str).map(|word| expand(word, &environment));
+        self.exec_in(words.collect(), &environment)
+    }
+
+    /// A command of somebody else's, as it is: without any input and output of ours.
+    pub(super) fn exec(&self, command: &[String]) -> Result<Command, String> {
+        self.exec_in(command.to_vec(), &self.environment()?)
+    }
+
+    fn exec_in(&self, words: Vec<String>, environment: &BTreeMap<String, String>) -> Result<Command, String> {
+        let mut words = words.into_iter();
+        Self::own_program(&words.next().unwrap_or_default())?;
+        let mut command = self.program(words.collect(), environment);
         command.stdout(Stdio::null()).stderr(Stdio::null());
         Ok(command)
     }
 
-    /// There is one program in the image.
-    fn own_program(&self, word: &str) -> Result<(), String> {
+    /// There is one program in the image; of any other a runtime says this.
+    fn own_program(word: &str) -> Result<(), String> {
         if Path::new(word).file_name().is_some_and(|name| name == IMAGE) {
             Ok(())
+        } else if word.contains('/') {
+            Err(format!("exec: \"{word}\": stat {word}: no such file or directory"))
         } else {
-            Err(format!("exec: \"{word}\": executable file not found: the image `{}` holds only `{IMAGE}`", self.container.text("/image")))
+            Err(format!("exec: \"{word}\": executable file not found in $PATH"))
         }
     }
 

@@ -1,31 +1,49 @@
 //! The kubelets: one for each node, one [`worker`] for each pod on it.
 //!
+//! A kubelet runs while its node has [`power`](super::power). When that is cut, its workers are dropped where they are, so that nothing more is written, and every
+//! process of the node is killed. When it returns, the kubelet begins anew with what the API says.
+//!
 //! A pod's containers are real processes of our own binary, with real signals, ports and exit codes. Deaths are picked up on a relist tick, a second
 //! divided by the speed, and not the moment they happen: that is how long a real kubelet takes to notice, and it is part of every recovery.
 
 mod back_off;
 mod container;
+mod lives;
+mod node;
 mod probe;
 mod status;
 mod volumes;
 mod worker;
 
+pub(super) use self::{node::register, volumes::Mounts};
+
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     path::{Path, PathBuf},
+    process::Command,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
-use serde_json::{Value, json};
-use tokio::task::JoinSet;
+use serde_json::Value;
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+    time::{MissedTickBehavior, interval},
+};
 
+use self::container::Setting;
 use super::{
     Cluster,
-    api::architecture,
+    containers::Contained,
     kinds::Kind,
     object::{self, Look},
+    power::{self, State},
     store::{Deletion, Key, Part},
 };
+
+/// After SIGKILL a process is gone within this, or it is stuck in the kernel: then that is told, and a sandbox that stops leaves it.
+const DIES_WITHIN: Duration = Duration::from_secs(5);
 
 /// The taint that keeps everything off the control plane.
 const CONTROL_PLANE: &str = "node-role.kubernetes.io/control-plane";
@@ -49,59 +67,91 @@ fn pod_directory(dir: &Path, uid: &str) -> PathBuf {
     dir.join("pods").join(uid)
 }
 
-/// Makes the object of a node. The control plane is number 0.
-pub(super) fn register(cluster: &Cluster, name: &str, number: u8) {
-    let now = object::now();
-    let condition = |kind: &str, status: &str, reason: &str, message: &str| json!({ "type": kind, "status": status, "reason": reason, "message": message, "lastHeartbeatTime": now, "lastTransitionTime": now });
-    let address = cluster.network.node(number).map(|address| address.to_string()).unwrap_or_default();
-    let arch = architecture();
-    let mut labels = json!({
-        "kubernetes.io/hostname": name, "kubernetes.io/os": "linux", "kubernetes.io/arch": arch,
-        "beta.kubernetes.io/os": "linux", "beta.kubernetes.io/arch": arch,
-    });
-    let mut spec =
-        json!({ "podCIDR": cluster.network.range(), "podCIDRs": [cluster.network.range()], "providerID": format!("sandbox://{name}") });
-    if number == 0 {
-        labels[CONTROL_PLANE] = "".into();
-        spec["taints"] = json!([{ "key": CONTROL_PLANE, "effect": "NoSchedule" }]);
-    }
-    let machine = |file: &str| std::fs::read_to_string(file).map(|text| text.trim().to_owned()).unwrap_or_default();
-    let capacity = json!({ "cpu": "4", "memory": "8Gi", "pods": "110", "ephemeral-storage": "64Gi" });
-    let node = json!({
-        "metadata": { "name": name, "labels": labels },
-        "spec": spec,
-        "status": {
-            "capacity": capacity, "allocatable": capacity,
-            "addresses": [{ "type": "InternalIP", "address": address }, { "type": "Hostname", "address": name }],
-            "conditions": [
-                condition("MemoryPressure", "False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
-                condition("DiskPressure", "False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
-                condition("PIDPressure", "False", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
-                condition("Ready", "True", "KubeletReady", "kubelet is posting ready status"),
-            ],
-            "nodeInfo": {
-                "architecture": arch, "operatingSystem": "linux", "osImage": "comeback sandbox", "kernelVersion": machine("/proc/sys/kernel/osrelease"),
-                "bootID": uuid::Uuid::new_v4().to_string(), "machineID": uuid::Uuid::new_v4().simple().to_string(),
-                "systemUUID": uuid::Uuid::new_v4().to_string(), "containerRuntimeVersion": concat!("sandbox://", env!("CARGO_PKG_VERSION")),
-                "kubeletVersion": "v1.33.0-comeback", "kubeProxyVersion": "",
-            },
-        },
-    });
-    // The store is new: the name is free.
-    cluster.store.create(Kind::Node, node, false).expect("the sandbox's own nodes are valid");
+/// A command that is to be run in a container that runs, or the runtime's word for why it cannot.
+pub(super) fn exec(cluster: &Cluster, contained: &Contained, command: &[String]) -> Result<Command, String> {
+    let Contained { pod, spec, address, mounts, .. } = contained;
+    Setting { cluster, pod, container: spec, address: *address, mounts }.exec(command)
 }
 
-/// Runs the pods of a node until the sandbox stops; returns when their processes are gone.
-pub(super) async fn run(cluster: Arc<Cluster>, node: String) {
-    let kubelet = Arc::new(Kubelet { cluster: cluster.clone(), node, mounted: Mutex::default() });
+/// How a kubelet's run ended.
+enum End {
+    /// The sandbox stops, and all processes are gone.
+    Stop,
+    /// Power was cut; these pods have something on the node's disk.
+    PowerCut(Vec<(Key, String)>),
+}
+
+/// Runs the kubelet of a machine whenever that has power, until the sandbox stops; returns when its processes are gone.
+pub(super) async fn run(cluster: Arc<Cluster>, node: String, number: u8) {
+    let mut switch = cluster.power.follow(&node);
+    let mut is_first = true;
+    let mut on_disk = Vec::new();
+    loop {
+        let setting = *switch.borrow_and_update();
+        if setting.state == State::On {
+            // Whoever starts on this node from now on gets a new address.
+            for address in cluster.power.take_addresses(&node) {
+                cluster.network.give_back(address.into());
+            }
+            if !std::mem::take(&mut is_first) {
+                node::come_back(&cluster, &node, number);
+            }
+            node::renew_lease(&cluster, &node);
+            cluster.power.tell(&node, setting);
+            match live(&cluster, &node, &mut switch, on_disk).await {
+                End::Stop => return,
+                End::PowerCut(left) => {
+                    kill_everything(&cluster, &node).await;
+                    on_disk = left;
+                }
+            }
+        } else {
+            cluster.power.tell(&node, setting);
+            tokio::select! {
+                biased;
+                () = cluster.stopping.cancelled() => return,
+                _ = switch.changed() => {}
+            }
+        }
+    }
+}
+
+/// Kills whatever runs on a node, and returns when it is dead.
+async fn kill_everything(cluster: &Cluster, node: &str) {
+    let doomed = cluster.containers.on_node(node);
+    let killed = doomed.clone();
+    // Reading all of `/proc` takes its time, and all of them are to go at once.
+    tokio::task::spawn_blocking(move || killed.iter().for_each(|process| process.kill_all())).await.ok();
+    for process in doomed {
+        // One that is stuck in the kernel is not dead, and then the switch is not in force: whoever waits for it is told.
+        tokio::select! {
+            biased;
+            _ = process.ended() => cluster.containers.remove(&process),
+            () = async {
+                cluster.stopping.cancelled().await;
+                tokio::time::sleep(DIES_WITHIN).await;
+            } => {}
+        }
+    }
+}
+
+/// Runs the pods of a node until the sandbox stops or power is cut. `left` are pods without a worker whose directories are there: what they said can be asked
+/// for as long as the objects are.
+async fn live(cluster: &Arc<Cluster>, node: &str, switch: &mut watch::Receiver<power::Setting>, mut left: Vec<(Key, String)>) -> End {
+    let kubelet = Arc::new(Kubelet { cluster: cluster.clone(), node: node.to_owned(), mounted: Mutex::default() });
+    kubelet.tell_volumes_in_use();
     let mut changes = cluster.store.follow(&[Kind::Pod]);
     let mut workers: JoinSet<(Key, String)> = JoinSet::new();
-    let mut known = BTreeSet::new();
-    // Pods without a worker whose directories are there: their logs can be asked for as long as the objects can.
-    let mut left: Vec<(Key, String)> = Vec::new();
+    // Where each worker's pod is to be found: what is left when power is cut.
+    let mut at_work: BTreeMap<String, Key> = BTreeMap::new();
+    let mut heartbeat = interval(cluster.speed.period(node::RENEW));
+    heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    heartbeat.tick().await;
+    let mut beats = 0_u64;
     loop {
         left.retain(|(key, uid)| {
-            let stays = cluster.store.get(key.kind, &key.namespace, &key.name).is_some_and(|pod| pod.uid() == uid);
+            let is_there = cluster.store.get(key.kind, &key.namespace, &key.name).is_some_and(|pod| pod.uid() == uid);
+            let stays = is_there || at_work.contains_key(uid);
             if !stays {
                 std::fs::remove_dir_all(pod_directory(&cluster.dir, uid)).ok();
             }
@@ -112,11 +162,12 @@ pub(super) async fn run(cluster: Arc<Cluster>, node: String) {
                 continue;
             }
             if object::pod::is_finished(&pod) {
-                remove_finished(&cluster, &pod, &known);
+                remove_finished(cluster, &pod, at_work.contains_key(pod.uid()));
                 continue;
             }
-            if known.insert(pod.uid().to_owned()) {
+            if !at_work.contains_key(pod.uid()) {
                 let (kubelet, key, uid) = (kubelet.clone(), Key::of(Kind::Pod, &pod), pod.uid().to_owned());
+                at_work.insert(uid.clone(), key.clone());
                 workers.spawn(async move {
                     worker::run(kubelet, pod).await;
                     (key, uid)
@@ -126,21 +177,35 @@ pub(super) async fn run(cluster: Arc<Cluster>, node: String) {
         tokio::select! {
             biased;
             () = cluster.stopping.cancelled() => break,
+            _ = switch.changed() => {
+                // Waits until the last of them has let go of what it was doing: none of them writes after this.
+                workers.shutdown().await;
+                left.extend(at_work.into_iter().map(|(uid, key)| (key, uid)));
+                return End::PowerCut(left);
+            }
             Some(done) = workers.join_next(), if !workers.is_empty() => {
                 if let Ok((key, uid)) = done {
-                    known.remove(&uid);
+                    at_work.remove(&uid);
                     left.push((key, uid));
                 }
             }
             () = changes.changed() => {}
+            _ = heartbeat.tick() => {
+                node::renew_lease(cluster, node);
+                beats += 1;
+                if beats.is_multiple_of(node::REPORT_EVERY) {
+                    node::report_status(cluster, node);
+                }
+            }
         }
     }
     while workers.join_next().await.is_some() {}
+    End::Stop
 }
 
 /// Removes a pod that has ended but was given time to go by its deletion, unless its worker is still there to do so.
-fn remove_finished(cluster: &Cluster, pod: &Value, known: &BTreeSet<String>) {
-    if pod.int("/metadata/deletionGracePeriodSeconds").is_some_and(|grace| grace > 0) && !known.contains(pod.uid()) {
+fn remove_finished(cluster: &Cluster, pod: &Value, has_worker: bool) {
+    if pod.int("/metadata/deletionGracePeriodSeconds").is_some_and(|grace| grace > 0) && !has_worker {
         let how = Deletion { grace: Some(0), uid: Some(pod.uid().to_owned()), ..Deletion::default() };
         // Somebody else may have removed it already.
         cluster.store.delete(&Key::of(Kind::Pod, pod), &how).ok();

@@ -192,7 +192,7 @@ impl Probing {
         }
         let setting =
             Setting { cluster: &self.cluster, pod: &self.pod, container: &self.spec, address: self.address, mounts: &self.mounts };
-        let command = setting.exec(probe.list("/exec/command"))?;
+        let command = setting.probe(probe.list("/exec/command"))?;
         let spawner = self.cluster.spawner().ok_or("the sandbox is stopping")?;
         let process = spawner.spawn(command, Some(self.tracker.token())).await.map_err(|error| error.to_string())?;
         // Whoever stops probing half-way must not leave the command behind.

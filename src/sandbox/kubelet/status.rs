@@ -65,6 +65,10 @@ impl PodSeen<'_> {
         if let Some(address) = self.address {
             set(pod, "/status/podIP", address.to_string());
             set(pod, "/status/podIPs", json!([{ "ip": address.to_string() }]));
+        } else {
+            // What it had before power was cut is nobody's now.
+            object::remove(pod, "/status/podIP");
+            object::remove(pod, "/status/podIPs");
         }
         let statuses: Vec<_> = self.containers.iter().map(Seen::status).collect();
         set(pod, "/status/containerStatuses", statuses);

@@ -14,7 +14,7 @@ use super::super::{Cluster, control::volumes as controller, kinds::Kind, object:
 
 /// What a pod's volumes come to.
 #[derive(Debug, Default)]
-pub(super) struct Mounts {
+pub(crate) struct Mounts {
     /// The directory of each volume of the pod.
     pub(super) directories: BTreeMap<String, PathBuf>,
 }
@@ -35,7 +35,10 @@ pub(super) fn attached(cluster: &Cluster, node: &str, pod: &Value) -> Result<BTr
             return Err(format!("persistentvolumeclaim \"{}\" is not bound", claim.name()));
         }
         let persistent = claim.text("/spec/volumeName");
-        if !controller::is_attached(cluster, persistent, node) {
+        let Some(object) = cluster.store.get(Kind::PersistentVolume, "", persistent) else {
+            return Err(format!("persistentvolume \"{persistent}\" not found"));
+        };
+        if controller::is_attachable(&object) && !controller::is_attached(cluster, persistent, node) {
             return Err(format!("volume \"{persistent}\" is not attached to node \"{node}\""));
         }
         attached.insert(name.to_owned(), persistent.to_owned());

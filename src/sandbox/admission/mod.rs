@@ -3,14 +3,23 @@
 //! Defaults are Kubernetes' own, as far as somebody reads them; checks are those that a mistaken manifest runs into, with Kubernetes' words. What
 //! the sandbox cannot do (init containers, headless services) is refused rather than ignored: a pod that silently runs without half its spec
 //! proves nothing.
+//!
+//! Here is what each kind needs; what a pod needs, wherever it stands, is in [`pod`], what a type allows in [`fields`], what a name may be in [`names`].
+
+mod fields;
+mod names;
+mod pod;
+
+pub(crate) use self::fields::check_fields;
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
-use k8s_openapi::api::{
-    apps::v1 as apps, coordination::v1 as coordination, core::v1 as core, discovery::v1 as discovery, storage::v1 as storage,
-};
-use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
 
+use self::{
+    fields::typed,
+    names::{check_name, is_label_value},
+    pod::{add_tolerations, check_pod_spec, complete_pod_spec},
+};
 use super::{
     kinds::Kind,
     object::{self, Look, default},
@@ -29,6 +38,7 @@ pub(crate) fn complete(kind: Kind, object: &mut Value) {
         Kind::Pod => {
             if let Some(spec) = object.get_mut("spec") {
                 complete_pod_spec(spec);
+                add_tolerations(object);
             }
             default(object, "/status/phase", "Pending");
             default(object, "/status/qosClass", "BestEffort");
@@ -41,6 +51,7 @@ pub(crate) fn complete(kind: Kind, object: &mut Value) {
             default(object, "/status/replicas", 0);
         }
         Kind::Deployment => complete_deployment(object),
+        Kind::StatefulSet => complete_stateful_set(object),
         Kind::Service => complete_service(object),
         Kind::Secret => complete_secret(object),
         Kind::PersistentVolumeClaim => {
@@ -57,7 +68,14 @@ pub(crate) fn complete(kind: Kind, object: &mut Value) {
             default(object, "/volumeBindingMode", "Immediate");
         }
         Kind::VolumeAttachment => default(object, "/status/attached", false),
-        Kind::Node | Kind::ConfigMap | Kind::ServiceAccount | Kind::Event | Kind::EndpointSlice | Kind::Lease => {}
+        Kind::Node
+        | Kind::ConfigMap
+        | Kind::ServiceAccount
+        | Kind::Event
+        | Kind::ControllerRevision
+        | Kind::EndpointSlice
+        | Kind::PodDisruptionBudget
+        | Kind::Lease => {}
     }
 }
 
@@ -70,39 +88,6 @@ fn drop_nulls(value: &mut Value) {
         }
         Value::Array(elements) => elements.iter_mut().for_each(drop_nulls),
         _ => {}
-    }
-}
-
-fn complete_pod_spec(spec: &mut Value) {
-    for (at, value) in [
-        ("/restartPolicy", json!("Always")),
-        ("/terminationGracePeriodSeconds", json!(30)),
-        ("/dnsPolicy", json!("ClusterFirst")),
-        ("/schedulerName", json!("default-scheduler")),
-        ("/securityContext", json!({})),
-        ("/enableServiceLinks", json!(true)),
-    ] {
-        default(spec, at, value);
-    }
-    for container in spec.pointer_mut("/containers").and_then(Value::as_array_mut).into_iter().flatten() {
-        if !container.is_object() {
-            continue;
-        }
-        let image = container.text("/image");
-        let is_latest = image.ends_with(":latest") || !image.rsplit('/').next().unwrap_or_default().contains(':');
-        default(container, "/imagePullPolicy", if is_latest { "Always" } else { "IfNotPresent" });
-        default(container, "/resources", json!({}));
-        default(container, "/terminationMessagePath", "/dev/termination-log");
-        default(container, "/terminationMessagePolicy", "File");
-        for port in container.pointer_mut("/ports").and_then(Value::as_array_mut).into_iter().flatten() {
-            default(port, "/protocol", "TCP");
-        }
-        for probe in ["/livenessProbe", "/readinessProbe", "/startupProbe"] {
-            let Some(probe) = container.pointer_mut(probe) else { continue };
-            for (at, value) in [("/timeoutSeconds", 1), ("/periodSeconds", 10), ("/successThreshold", 1), ("/failureThreshold", 3)] {
-                default(probe, at, value);
-            }
-        }
     }
 }
 
@@ -121,6 +106,30 @@ fn complete_deployment(object: &mut Value) {
     }
     if let Some(spec) = object.pointer_mut("/spec/template/spec") {
         complete_pod_spec(spec);
+    }
+}
+
+fn complete_stateful_set(object: &mut Value) {
+    for (at, value) in [
+        ("/spec/replicas", json!(1)),
+        ("/spec/podManagementPolicy", json!("OrderedReady")),
+        ("/spec/updateStrategy/type", json!("RollingUpdate")),
+        ("/spec/revisionHistoryLimit", json!(10)),
+        ("/spec/persistentVolumeClaimRetentionPolicy/whenDeleted", json!("Retain")),
+        ("/spec/persistentVolumeClaimRetentionPolicy/whenScaled", json!("Retain")),
+    ] {
+        default(object, at, value);
+    }
+    if object.text("/spec/updateStrategy/type") == "RollingUpdate" {
+        default(object, "/spec/updateStrategy/rollingUpdate/partition", 0);
+    }
+    if let Some(spec) = object.pointer_mut("/spec/template/spec") {
+        complete_pod_spec(spec);
+    }
+    for claim in object.pointer_mut("/spec/volumeClaimTemplates").and_then(Value::as_array_mut).into_iter().flatten() {
+        default(claim, "/apiVersion", "v1");
+        default(claim, "/kind", "PersistentVolumeClaim");
+        default(claim, "/spec/volumeMode", "Filesystem");
     }
 }
 
@@ -176,8 +185,15 @@ pub(crate) fn check(kind: Kind, object: &Value) -> Result<(), Refusal> {
         }
     }
     match kind {
-        Kind::Pod => check_pod_spec(&object["spec"], "spec", &mut causes),
+        Kind::Pod => check_pod_spec(&object["spec"], "spec", &[], &mut causes),
         Kind::ReplicaSet | Kind::Deployment => check_workload(object, &mut causes),
+        Kind::StatefulSet => check_stateful_set(object, &mut causes),
+        Kind::PodDisruptionBudget => {
+            if object.has("/spec/minAvailable") && object.has("/spec/maxUnavailable") {
+                let why = "minAvailable and maxUnavailable cannot be both set";
+                causes.push(Cause::invalid("spec", &object["spec"], why));
+            }
+        }
         Kind::Service => check_service(object, &mut causes),
         Kind::PersistentVolumeClaim => {
             if object.list("/spec/accessModes").is_empty() {
@@ -201,7 +217,14 @@ pub(crate) fn check(kind: Kind, object: &Value) -> Result<(), Refusal> {
             }
         }
         Kind::Secret | Kind::ConfigMap => check_keys(object, &mut causes),
-        Kind::Namespace | Kind::Node | Kind::ServiceAccount | Kind::Event | Kind::EndpointSlice | Kind::VolumeAttachment | Kind::Lease => {}
+        Kind::Namespace
+        | Kind::Node
+        | Kind::ServiceAccount
+        | Kind::Event
+        | Kind::ControllerRevision
+        | Kind::EndpointSlice
+        | Kind::VolumeAttachment
+        | Kind::Lease => {}
     }
     if causes.is_empty() { Ok(()) } else { Err(Refusal::invalid(kind, name, &causes)) }
 }
@@ -268,6 +291,29 @@ pub(crate) fn check_update(kind: Kind, old: &Value, new: &Value) -> Result<(), R
                 causes.push(Cause::forbidden("spec", "spec is immutable after creation except resources.requests for bound claims"));
             }
         }
+        Kind::StatefulSet => {
+            let fixed = |set: &Value| {
+                let mut spec = set["spec"].clone();
+                for field in [
+                    "/replicas",
+                    "/ordinals",
+                    "/template",
+                    "/updateStrategy",
+                    "/revisionHistoryLimit",
+                    "/persistentVolumeClaimRetentionPolicy",
+                    "/minReadySeconds",
+                ] {
+                    object::remove(&mut spec, field);
+                }
+                spec
+            };
+            if fixed(old) != fixed(new) {
+                let why = "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', \
+                           'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden";
+                causes.push(Cause::forbidden("spec", why));
+            }
+        }
+        Kind::ControllerRevision => immutable("/data", "data", &mut causes),
         Kind::Secret | Kind::ConfigMap => {
             if old.flag("/immutable") && old.get("data") != new.get("data") {
                 causes.push(Cause::forbidden("data", "field is immutable when `immutable` is set"));
@@ -283,116 +329,11 @@ pub(crate) fn check_update(kind: Kind, old: &Value, new: &Value) -> Result<(), R
         | Kind::PersistentVolume
         | Kind::Event
         | Kind::EndpointSlice
+        | Kind::PodDisruptionBudget
         | Kind::VolumeAttachment
         | Kind::Lease => {}
     }
     if causes.is_empty() { Ok(()) } else { Err(Refusal::invalid(kind, new.name(), &causes)) }
-}
-
-/// Refuses fields that nobody knows, for clients that ask for it (`fieldValidation=Strict`, as `kubectl` does): a misspelt field is a mistake.
-pub(crate) fn check_fields(kind: Kind, object: &Value) -> Result<(), Refusal> {
-    let known = typed(kind, object)?;
-    let mut unknown = Vec::new();
-    find_unknown(object, &known, &mut String::new(), &mut unknown);
-    // A secret may be given in plain text, which is not how it is kept.
-    unknown.retain(|field| !(kind == Kind::Secret && field.starts_with("stringData")));
-    if unknown.is_empty() {
-        return Ok(());
-    }
-    let list = unknown.iter().map(|field| format!("unknown field \"{field}\"")).collect::<Vec<_>>().join(", ");
-    let name = kind.facts().name;
-    let version = kind.facts().version;
-    Err(Refusal::bad_request(format!("{name} in version \"{version}\" cannot be handled as a {name}: strict decoding error: {list}")))
-}
-
-/// Finds what is in `sent` and was lost on the way through the types.
-fn find_unknown(sent: &Value, known: &Value, at: &mut String, unknown: &mut Vec<String>) {
-    let length = at.len();
-    match (sent, known) {
-        (Value::Object(sent), Value::Object(known)) => {
-            for (key, value) in sent {
-                let is_nothing =
-                    value.is_null() || value.as_array().is_some_and(Vec::is_empty) || value.as_object().is_some_and(Map::is_empty);
-                if !at.is_empty() {
-                    at.push('.');
-                }
-                at.push_str(key);
-                match known.get(key) {
-                    Some(known) => find_unknown(value, known, at, unknown),
-                    None if is_nothing => {}
-                    None => unknown.push(at.clone()),
-                }
-                at.truncate(length);
-            }
-        }
-        (Value::Array(sent), Value::Array(known)) => {
-            for (n, (sent, known)) in sent.iter().zip(known).enumerate() {
-                at.push('[');
-                at.push_str(&n.to_string());
-                at.push(']');
-                find_unknown(sent, known, at, unknown);
-                at.truncate(length);
-            }
-        }
-        _ => {}
-    }
-}
-
-/// The object as its type has it: a string where a number belongs is refused here, in the words of the decoder.
-fn typed(kind: Kind, object: &Value) -> Result<Value, Refusal> {
-    fn read<T: DeserializeOwned + Serialize>(object: &Value) -> Result<Value, serde_json::Error> {
-        T::deserialize(object).and_then(|typed| serde_json::to_value(&typed))
-    }
-    let outcome = match kind {
-        Kind::Namespace => read::<core::Namespace>(object),
-        Kind::Node => read::<core::Node>(object),
-        Kind::Pod => read::<core::Pod>(object),
-        Kind::Service => read::<core::Service>(object),
-        Kind::Secret => read::<core::Secret>(object),
-        Kind::ConfigMap => read::<core::ConfigMap>(object),
-        Kind::ServiceAccount => read::<core::ServiceAccount>(object),
-        Kind::PersistentVolume => read::<core::PersistentVolume>(object),
-        Kind::PersistentVolumeClaim => read::<core::PersistentVolumeClaim>(object),
-        Kind::Event => read::<core::Event>(object),
-        Kind::ReplicaSet => read::<apps::ReplicaSet>(object),
-        Kind::Deployment => read::<apps::Deployment>(object),
-        Kind::EndpointSlice => read::<discovery::EndpointSlice>(object),
-        Kind::StorageClass => read::<storage::StorageClass>(object),
-        Kind::VolumeAttachment => read::<storage::VolumeAttachment>(object),
-        Kind::Lease => read::<coordination::Lease>(object),
-    };
-    outcome.map_err(|error| {
-        let name = kind.facts().name;
-        // The decoder quotes what it could not read, and that may be the secret itself.
-        let why = if kind == Kind::Secret { "its data must be strings in base64".to_owned() } else { error.to_string() };
-        Refusal::bad_request(format!("{name} in version \"{}\" cannot be handled as a {name}: {why}", kind.facts().version))
-    })
-}
-
-/// What is wrong with a name that is no label.
-const NO_LABEL: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an \
-                        alphanumeric character";
-
-fn is_label(part: &str) -> bool {
-    let edge = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    !part.is_empty() && part.starts_with(edge) && part.ends_with(edge) && part.chars().all(|c| edge(c) || c == '-')
-}
-
-fn check_name(kind: Kind, name: &str) -> Result<(), &'static str> {
-    match kind {
-        Kind::Namespace | Kind::Service if !is_label(name) || name.len() > 63 => Err(NO_LABEL),
-        _ if !name.split('.').all(is_label) || name.len() > 253 => Err(
-            "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with \
-                 an alphanumeric character",
-        ),
-        _ => Ok(()),
-    }
-}
-
-fn is_label_value(value: &str) -> bool {
-    let edge = |c: char| c.is_ascii_alphanumeric();
-    value.is_empty()
-        || (value.len() <= 63 && value.starts_with(edge) && value.ends_with(edge) && value.chars().all(|c| edge(c) || "-_.".contains(c)))
 }
 
 fn check_workload(object: &Value, causes: &mut Vec<Cause>) {
@@ -419,79 +360,19 @@ fn check_workload(object: &Value, causes: &mut Vec<Cause>) {
     if !["", "Always"].contains(&template.text("/restartPolicy")) {
         causes.push(Cause::unsupported("spec.template.spec.restartPolicy", &template["restartPolicy"], &["Always"]));
     }
-    check_pod_spec(template, "spec.template.spec", causes);
+    let claimed: Vec<_> = object.list("/spec/volumeClaimTemplates").iter().map(Look::name).collect();
+    check_pod_spec(template, "spec.template.spec", &claimed, causes);
 }
 
-fn check_pod_spec(spec: &Value, at: &str, causes: &mut Vec<Cause>) {
-    let containers = spec.list("/containers");
-    if containers.is_empty() {
-        causes.push(Cause::required(format!("{at}.containers"), ""));
+fn check_stateful_set(object: &Value, causes: &mut Vec<Cause>) {
+    check_workload(object, causes);
+    let policy = object.text("/spec/podManagementPolicy");
+    if !["OrderedReady", "Parallel"].contains(&policy) {
+        causes.push(Cause::unsupported("spec.podManagementPolicy", &json!(policy), &["OrderedReady", "Parallel"]));
     }
-    for field in ["initContainers", "ephemeralContainers"] {
-        if !spec.list(&format!("/{field}")).is_empty() {
-            causes.push(Cause::forbidden(format!("{at}.{field}"), "not supported by the sandbox"));
-        }
-    }
-    if spec.flag("/hostNetwork") {
-        causes.push(Cause::forbidden(format!("{at}.hostNetwork"), "not supported by the sandbox"));
-    }
-    let policy = spec.text("/restartPolicy");
-    if !["", "Always", "OnFailure", "Never"].contains(&policy) {
-        causes.push(Cause::unsupported(format!("{at}.restartPolicy"), &json!(policy), &["Always", "OnFailure", "Never"]));
-    }
-    let volumes: Vec<_> = spec.list("/volumes").iter().map(|volume| volume.text("/name")).collect();
-    // The names of volumes and containers become names of directories.
-    for (n, name) in volumes.iter().enumerate().filter(|(_, name)| !is_label(name) || name.len() > 63) {
-        causes.push(Cause::invalid(format!("{at}.volumes[{n}].name"), &json!(name), NO_LABEL));
-    }
-    for (n, container) in containers.iter().enumerate() {
-        let at = format!("{at}.containers[{n}]");
-        let name = container.text("/name");
-        if name.is_empty() {
-            causes.push(Cause::required(format!("{at}.name"), ""));
-        } else if !is_label(name) || name.len() > 63 {
-            causes.push(Cause::invalid(format!("{at}.name"), &json!(name), NO_LABEL));
-        } else if containers[..n].iter().any(|other| other.text("/name") == name) {
-            causes.push(Cause {
-                reason: "FieldValueDuplicate",
-                field: format!("{at}.name"),
-                message: format!("Duplicate value: \"{name}\""),
-            });
-        }
-        if container.text("/image").is_empty() {
-            causes.push(Cause::required(format!("{at}.image"), ""));
-        }
-        if container.has("/lifecycle") {
-            causes.push(Cause::forbidden(format!("{at}.lifecycle"), "not supported by the sandbox"));
-        }
-        for (m, mount) in container.list("/volumeMounts").iter().enumerate() {
-            let at = format!("{at}.volumeMounts[{m}]");
-            if !volumes.contains(&mount.text("/name")) {
-                let message = format!("Not found: {}", mount["name"]);
-                causes.push(Cause { reason: "FieldValueNotFound", field: format!("{at}.name"), message });
-            }
-            let path = mount.text("/mountPath");
-            if path.is_empty() {
-                causes.push(Cause::required(format!("{at}.mountPath"), ""));
-            } else if path.contains([';', '=']) {
-                causes.push(Cause::invalid(format!("{at}.mountPath"), &json!(path), "must not contain ';' or '='"));
-            }
-            let part = mount.text("/subPath");
-            if part.starts_with('/') {
-                causes.push(Cause::invalid(format!("{at}.subPath"), &json!(part), "must be a relative path"));
-            } else if part.split('/').any(|step| step == "..") {
-                causes.push(Cause::invalid(format!("{at}.subPath"), &json!(part), "must not contain '..'"));
-            } else if part.contains(';') {
-                causes.push(Cause::invalid(format!("{at}.subPath"), &json!(part), "must not contain ';'"));
-            }
-        }
-        for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
-            let Some(found) = container.get(probe) else { continue };
-            if !found.has("/tcpSocket") && !found.has("/exec") {
-                let why = "must specify a handler type that the sandbox supports: `tcpSocket` or `exec`";
-                causes.push(Cause::required(format!("{at}.{probe}"), why));
-            }
-        }
+    let strategy = object.text("/spec/updateStrategy/type");
+    if !["OnDelete", "RollingUpdate"].contains(&strategy) {
+        causes.push(Cause::unsupported("spec.updateStrategy", &json!(strategy), &["OnDelete", "RollingUpdate"]));
     }
 }
 
