@@ -144,6 +144,9 @@ pub struct TrialResult {
     pub duration: Option<Duration>,
     /// The faults, in the order in which they were injected.
     pub faults: Vec<FaultResult>,
+    /// The help that the recovery got, as an operator would give it; what is not there was not needed, or not asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub assists: Vec<AssistResult>,
     /// The longest gap between acknowledged writes that a fault made. `None`: there was none.
     pub outage: Option<Bounded>,
     /// Further such gaps in the trial, in order of time.
@@ -187,6 +190,7 @@ impl TrialResult {
             started: None,
             duration: None,
             faults: Vec::new(),
+            assists: Vec::new(),
             outage: None,
             further_outages: Vec::new(),
             recovery: None,
@@ -305,6 +309,19 @@ pub struct FaultResult {
     pub mechanism: Option<String>,
     /// Why it could not be injected.
     pub error: Option<String>,
+}
+
+/// Help that a recovery got.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct AssistResult {
+    /// Which, as in the scenario: `forceDelete`, `outOfServiceTaint` or `deleteNode`.
+    pub assist: String,
+    /// What was done.
+    pub what: String,
+    /// How long after the fault, in milliseconds.
+    #[serde(rename = "after_ms", serialize_with = "some_whole_ms")]
+    #[schemars(with = "Option<u64>")]
+    pub after: Option<Duration>,
 }
 
 /// Counts of the probe streams of a trial.

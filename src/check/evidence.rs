@@ -47,6 +47,15 @@ pub(super) fn proof(trial: &TrialHistory) -> Proof {
                 proof.evidence.push(evidence);
                 proof.missing.extend(missing);
             }
+            FaultSpec::CrashNode(_) => {
+                pods.demand(
+                    &[Look::PodUid, Look::ContainerId],
+                    &format!("`{name}`{label}: neither the pod nor its container was replaced"),
+                );
+                let (evidence, missing) = lost_node(trial, fault, &label);
+                proof.evidence.push(evidence);
+                proof.missing.extend(missing);
+            }
         }
         if fault.confirmed.is_none() {
             proof.missing.push(format!("`{name}`{label}: its effect was not seen in the cluster"));
@@ -165,6 +174,31 @@ fn cordon(trial: &TrialHistory, fault: &FaultHistory, label: &str) -> (Evidence,
     (evidence, (!seen).then(|| format!("`drainNode`{label}: the node was not seen to be unschedulable")))
 }
 
+/// Whether the control plane was seen to lose the crashed node after the call: its Ready condition no longer held, or its object went away.
+fn lost_node(trial: &TrialHistory, fault: &FaultHistory, label: &str) -> (Evidence, Option<String>) {
+    let node = fault.victim.as_ref().and_then(|victim| victim.pod.node.as_deref());
+    let called = fault.called.unwrap_or_default();
+    let states = trial.sightings.iter().filter_map(|(at, sighting)| match sighting {
+        Sighting::Node { name, ready, .. } if Some(name.as_str()) == node => Some((*at, *ready)),
+        Sighting::NodeGone { name } if Some(name.as_str()) == node => Some((*at, false)),
+        Sighting::Node { .. } | Sighting::NodeGone { .. } | Sighting::Pod(_) | Sighting::PodGone { .. } | Sighting::Gap(_) => None,
+    });
+    let (before, after): (Vec<_>, Vec<_>) = states.partition(|(at, _)| *at < called);
+    // A node that was lost before it was crashed shows nothing when it is seen to be lost again.
+    let was_ready = before.last().is_some_and(|(_, ready)| *ready);
+    let seen = was_ready && after.iter().any(|(_, ready)| !ready);
+    let evidence = Evidence {
+        what: format!("node lost{label}"),
+        before: Some(if was_ready { "no, ready" } else { "not seen to be ready" }.to_owned()),
+        after: Some(match (seen, node) {
+            (true, Some(node)) => format!("yes, `{node}`"),
+            _ => "not seen".to_owned(),
+        }),
+        role: if seen { EvidenceRole::Proof } else { EvidenceRole::Missing },
+    };
+    (evidence, (!seen).then(|| format!("`crashNode`{label}: the node was not seen to be lost after it was switched off")))
+}
+
 struct View<'a> {
     before: Option<&'a Snapshot>,
     after: Option<&'a Snapshot>,
@@ -205,7 +239,7 @@ fn pod(snapshot: &Snapshot, look: impl Fn(&PodFacts) -> Option<String>) -> Optio
 #[cfg(test)]
 mod tests {
     use super::{super::makers::*, *};
-    use crate::scenario::{DeletePod, DrainNode, KillProcess};
+    use crate::scenario::{CrashNode, DeletePod, DrainNode, KillProcess};
 
     fn missing(spec: FaultSpec, change: impl FnOnce(&mut TrialHistory)) -> Vec<String> {
         let mut trial = clean();
@@ -234,6 +268,7 @@ mod tests {
             FaultSpec::KillProcess(KillProcess::default()),
             FaultSpec::DeletePod(DeletePod::default()),
             FaultSpec::DrainNode(DrainNode::default()),
+            FaultSpec::CrashNode(CrashNode::default()),
         ] {
             assert!(!missing(spec.clone(), nothing_happened).is_empty(), "{spec:?}");
             assert!(!missing(spec.clone(), |trial| drop(trial.snapshots.remove(&Side::After))).is_empty(), "{spec:?}");
@@ -276,6 +311,44 @@ mod tests {
             });
         };
         assert_eq!(missing(spec(), same_node), ["`drainNode`: the pod is on the same node"]);
+    }
+
+    #[test]
+    fn a_crash_needs_a_node_that_was_seen_to_be_lost() {
+        use crate::event::Moment;
+        let spec = || FaultSpec::CrashNode(CrashNode::default());
+        let lost = ["`crashNode`: the node was not seen to be lost after it was switched off"];
+        let node = |name: &str, ready| Sighting::Node { name: name.into(), ready, unschedulable: false };
+        let seen = |sightings: Vec<(u64, Sighting)>| {
+            missing(spec(), |trial| trial.sightings = sightings.into_iter().map(|(at, one)| (Moment(at * 1_000_000), one)).collect())
+        };
+        assert_eq!(seen(vec![(0, node("worker-1", true)), (160, node("worker-1", false))]), [""; 0]);
+        assert_eq!(seen(vec![(0, node("worker-1", true)), (160, Sighting::NodeGone { name: "worker-1".into() })]), [""; 0]);
+        assert_eq!(seen(vec![(0, node("worker-1", true)), (160, node("worker-2", false))]), lost, "another node");
+        assert_eq!(seen(vec![(0, node("worker-1", true))]), lost, "it stayed ready");
+        assert_eq!(seen(vec![(0, node("worker-1", false)), (160, node("worker-1", false))]), lost, "it was lost before");
+        assert_eq!(
+            seen(vec![(0, node("worker-1", true)), (100, node("worker-1", false)), (160, node("worker-1", true))]),
+            lost,
+            "before the call"
+        );
+    }
+
+    #[test]
+    fn a_pod_that_outlived_its_node_shows_by_its_container() {
+        use crate::event::Moment;
+        let spec = FaultSpec::CrashNode(CrashNode::default());
+        let lost = |trial: &mut TrialHistory| {
+            let node = |ready| Sighting::Node { name: "worker-1".into(), ready, unschedulable: false };
+            trial.sightings = vec![(Moment(0), node(true)), (Moment(160_000_000), node(false))];
+        };
+        let same_pod = |trial: &mut TrialHistory, container: &str| {
+            lost(trial);
+            let container = container.to_owned();
+            set(trial, |snapshot| snapshot.pod = Answer::Known(a_pod("mssql-1", "worker-1", &container)));
+        };
+        assert_eq!(missing(spec.clone(), |trial| same_pod(trial, "container-1b")), [""; 0]);
+        assert_eq!(missing(spec, |trial| same_pod(trial, "container-1")), ["`crashNode`: neither the pod nor its container was replaced"]);
     }
 
     #[test]

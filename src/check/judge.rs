@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use super::{Law, evidence, in_all_and_any, no_lost_row, no_phantom_row, recovery, tables};
 use crate::{
-    event::{Attempt, Outcome, RunEnd, Side, Stream, TrialEnd},
+    event::{Assisted, Attempt, Moment, Outcome, RunEnd, Side, Stream, TrialEnd},
     measure::{History, TrialHistory, outages},
     result::{
-        AttemptRow, FaultResult, LawResult, Platform, ProbeCounts, RESULT_SCHEMA, RowCounts, RunResult, RunState, TrialResult, UndoResult,
-        Verdict, exit_code,
+        AssistResult, AttemptRow, FaultResult, LawResult, Platform, ProbeCounts, RESULT_SCHEMA, RowCounts, RunResult, RunState,
+        TrialResult, UndoResult, Verdict, exit_code,
     },
     scenario::FaultSpec,
 };
@@ -52,10 +52,18 @@ pub fn judge(history: &History) -> RunResult {
 
 fn judge_trial(trial: &TrialHistory, history: &History, state: RunState) -> TrialResult {
     let scenario = &trial.plan.scenario;
+    if let Some(reason) = &trial.skipped {
+        let planned = TrialResult::planned(&scenario.name, trial.plan.number);
+        return TrialResult { verdict: Verdict::Skipped, reason: reason.clone(), ..planned };
+    }
     let probes = probe_counts(&trial.attempts);
     let proof = evidence::proof(trial);
     let laws: Vec<LawResult> = Law::ALL.into_iter().map(|law| law.result(trial)).collect();
-    let Reasoned { verdict, reason } = verdict(trial, history, state, &laws, &proof, &probes);
+    let Reasoned { verdict, mut reason } = verdict(trial, history, state, &laws, &proof, &probes);
+    if matches!(verdict, Verdict::Failed | Verdict::Error | Verdict::Unproven) {
+        // What was seen before is the likely cause.
+        reason.extend(trial.foreseen.iter().map(|text| format!("; it was foreseen: {text}")));
+    }
     let (outage, further_outages) = measured_outages(trial);
     let recovery = recovery::measured(trial);
     TrialResult {
@@ -66,6 +74,7 @@ fn judge_trial(trial: &TrialHistory, history: &History, state: RunState) -> Tria
         started: trial.started.map(|(at, _)| at),
         duration: trial.started.map(|(_, from)| trial.end.map_or(history.last, |(_, to)| to).since(from)),
         faults: fault_results(trial),
+        assists: assists(trial),
         outage,
         further_outages,
         recovery: recovery.as_ref().map(|recovery| recovery.length),
@@ -123,7 +132,8 @@ fn verdict(
     let stalled = probes.longest_stall > STALL.min(trial.plan.scenario.probe.timeout.0);
     let believed = |law: &&LawResult| !(stalled && law.law == Law::Recovery.name());
     if let Some(broken) = laws.iter().filter(|law| law.verdict == Verdict::Failed).filter(believed).find(|law| !of_the_place(law)) {
-        return say(Verdict::Failed, broken.detail.clone());
+        let help = if broken.law == Law::Recovery.name() { help(trial) } else { None };
+        return say(Verdict::Failed, with(&broken.detail, help.as_ref()));
     }
     if let Some(cut_short) = cut_short {
         return cut_short;
@@ -173,8 +183,36 @@ fn passed_reason(trial: &TrialHistory, laws: &[LawResult]) -> String {
     if trial.plan.scenario.faults.is_empty() {
         format!("{}; {rows}", detail(Law::Recovery))
     } else {
-        format!("{}; {}; {rows}", detail(Law::Recovery), detail(Law::Incarnation))
+        format!("{}; {}; {rows}", with(detail(Law::Recovery), help(trial).as_ref()), detail(Law::Incarnation))
     }
+}
+
+fn with(text: &str, more: Option<&String>) -> String {
+    more.map_or_else(|| text.to_owned(), |more| format!("{text}, {more}"))
+}
+
+/// Which help the recovery got, for faults after which somebody may have to help.
+fn help(trial: &TrialHistory) -> Option<String> {
+    if !trial.plan.scenario.faults.iter().any(|fault| matches!(fault, FaultSpec::CrashNode(_))) {
+        return None;
+    }
+    let given: Vec<String> = assists(trial)
+        .iter()
+        .map(|help| match help.after {
+            Some(after) => format!("`{}` {} after the crash", help.assist, recovery::text(after)),
+            None => format!("`{}`", help.assist),
+        })
+        .collect();
+    Some(if given.is_empty() { "without help (assist `none`)".to_owned() } else { format!("with {}", given.join(" and ")) })
+}
+
+fn assists(trial: &TrialHistory) -> Vec<AssistResult> {
+    let result = |(index, at, assisted): &(usize, Moment, Assisted)| {
+        let called = trial.faults.get(*index).and_then(|fault| fault.called);
+        let after = called.map(|called| at.since(called));
+        AssistResult { assist: assisted.assist.name().to_owned(), what: assisted.what.clone(), after }
+    };
+    trial.assists.iter().map(result).collect()
 }
 
 fn fault_results(trial: &TrialHistory) -> Vec<FaultResult> {
@@ -259,14 +297,16 @@ fn blind_spots(trial: &TrialHistory) -> Vec<String> {
     }
     let mut spots = Vec::new();
     // Exhaustive, so that a new fault must say what it cannot show.
+    // A node that was switched off was a container, or a group of processes, on a machine that stayed up.
+    let switched_off = trial.plan.scenario.faults.iter().any(|fault| matches!(fault, FaultSpec::CrashNode(_)));
     let keeps_page_cache = trial.plan.scenario.faults.iter().all(|fault| match fault {
-        FaultSpec::KillProcess(_) | FaultSpec::DeletePod(_) | FaultSpec::DrainNode(_) => true,
+        FaultSpec::KillProcess(_) | FaultSpec::DeletePod(_) | FaultSpec::DrainNode(_) | FaultSpec::CrashNode(_) => true,
     });
     if keeps_page_cache {
-        spots.push(
-            "The node's kernel stayed up and kept its page cache, so this says nothing about power loss or about a flush to the disk that is missing"
-                .to_owned(),
-        );
+        let kernel = if switched_off { "The kernel below the node" } else { "The node's kernel" };
+        spots.push(format!(
+            "{kernel} stayed up and kept its page cache, so this says nothing about power loss or about a flush to the disk that is missing"
+        ));
     }
     let RowCounts { acknowledged, lost, .. } = row_counts(trial);
     if acknowledged > 0 && lost == Some(0) {

@@ -13,7 +13,7 @@ use crate::{
         FaultHistory, Ledger, TrialHistory,
         makers::{ms, ok, ok_by, refused},
     },
-    scenario::{DeletePod, Expect, FaultSpec, Load, Probe, Scenario},
+    scenario::{DeletePod, Expect, FaultSpec, Load, Probe, Scenario, TargetShape},
 };
 
 pub(super) fn a_pod(name: &str, node: &str, container: &str) -> PodFacts {
@@ -75,6 +75,7 @@ pub(super) fn clean() -> TrialHistory {
         name: "delete-pod".into(),
         about: None,
         tags: Vec::new(),
+        target: TargetShape::Deployment,
         load: Load::default(),
         probe: Probe::default(),
         faults: vec![FaultSpec::DeletePod(DeletePod::default())],
@@ -92,6 +93,7 @@ pub(super) fn clean() -> TrialHistory {
     };
     TrialHistory {
         plan: PlannedTrial { path: "scenarios/delete-pod.yaml".into(), scenario, number: 1, settings },
+        skipped: None,
         started: Some((DateTime::UNIX_EPOCH, ms(0))),
         end: Some((TrialEnd::Completed, ms(1_000))),
         step: None,
@@ -104,6 +106,8 @@ pub(super) fn clean() -> TrialHistory {
         read_errors: BTreeMap::new(),
         attempts,
         faults: vec![fault(a_pod("mssql-1", "worker-1", "container-1"))],
+        assists: Vec::new(),
+        foreseen: Vec::new(),
         read_backs: vec![ReadBack { number: 4, started: ms(411), ended: ms(415), found: true }],
         sightings: vec![(ms(160), Sighting::Node { name: "worker-1".into(), ready: true, unschedulable: true })],
         undone: BTreeMap::from([(0, Undone { entry: 0, what: "uncordon node `worker-1`".into(), error: None })]),

@@ -101,7 +101,7 @@ fn no_further_restart(trial: &TrialHistory, took: &str) -> Result<(), Finding> {
     let since = trial.first_call().unwrap_or_default();
     let seen = trial.sightings.iter().filter(|(at, _)| *at >= since).filter_map(|(_, sighting)| match sighting {
         Sighting::Pod(pod) => Some(pod),
-        Sighting::PodGone { .. } | Sighting::Node { .. } | Sighting::Gap(_) => None,
+        Sighting::PodGone { .. } | Sighting::Node { .. } | Sighting::NodeGone { .. } | Sighting::Gap(_) => None,
     });
     let pods = seen.chain(trial.snapshots.values().filter_map(|snapshot| snapshot.pod.known()));
     let containers: BTreeSet<&str> = pods.filter(|pod| pod.running).filter_map(|pod| pod.container_id.as_deref()).collect();

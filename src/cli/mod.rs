@@ -2,11 +2,13 @@
 
 mod check;
 pub mod exit;
+mod heal;
 pub mod progress;
 mod report;
 mod run;
 mod sandbox;
 mod schema;
+mod signal;
 mod summary;
 pub mod term;
 
@@ -28,11 +30,14 @@ enum Command {
     Run(run::Run),
     Check(check::Check),
     Report(report::Report),
+    Heal(heal::Heal),
     Sandbox(sandbox::SandboxArgs),
     /// Waits in a pod of the sandbox that needs no database.
     #[command(hide = true)]
     SandboxPause(crate::sandbox::pause::Pause),
     Schema(schema::Schema),
+    #[command(hide = true)]
+    Signal(signal::SignalArgs),
     Sqld(sqld::SqldArgs),
 }
 
@@ -53,9 +58,11 @@ pub fn main() -> ExitCode {
         Command::Run(run) => run.run(),
         Command::Check(check) => check.run().into(),
         Command::Report(report) => report.run(),
+        Command::Heal(heal) => heal.run(),
         Command::Sandbox(args) => sandbox::run(&args),
         Command::SandboxPause(args) => sandbox::pause(&args),
         Command::Schema(schema) => schema.run().into(),
+        Command::Signal(args) => signal::run(&args),
         Command::Sqld(args) => sqld::main(args),
     }
 }

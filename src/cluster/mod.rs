@@ -5,9 +5,15 @@
 //!
 //! - [`Target`]: the workload under test, by name.
 //! - [`snapshot`](Cluster::pod): pod, service and volume at one moment, as facts.
+//! - [`open`]: a cluster from the user's kubeconfig.
+//! - [`lease`]: one run at a time.
+//! - [`warnings`]: what a reader should know of the target before anything is broken.
 //! - [`watch`]: what changes, as it arrives; waiting is done on its [`View`], never by polling in a fault.
 
 mod facts;
+pub mod lease;
+mod open;
+pub mod warnings;
 pub mod watch;
 
 use std::{fmt, future::Future, time::Duration};
@@ -19,7 +25,11 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
 };
 
-pub use self::{facts::pod_facts, watch::View};
+pub use self::{
+    facts::pod_facts,
+    open::{OpenError, Opened, open, open_in},
+    watch::View,
+};
 use crate::event::{Answer, PodFacts, ServiceFacts, VolumeFacts};
 
 /// The longest that one call to the API server may take.

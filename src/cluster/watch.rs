@@ -33,8 +33,19 @@ pub struct View {
     pub pods: BTreeMap<String, PodFacts>,
     /// The uids of pods that were there and are gone.
     pub gone: BTreeSet<String>,
-    /// The nodes: ready, unschedulable.
-    pub nodes: BTreeMap<String, (bool, bool)>,
+    /// The nodes, by name.
+    pub nodes: BTreeMap<String, NodeView>,
+}
+
+/// The state of a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeView {
+    /// Its uid: a node that registers anew has another.
+    pub uid: String,
+    /// Whether its Ready condition holds.
+    pub ready: bool,
+    /// Whether it is cordoned.
+    pub unschedulable: bool,
 }
 
 impl View {
@@ -96,13 +107,27 @@ impl Watches {
                 let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
                 let ready = conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
                 let unschedulable = node.spec.as_ref().and_then(|spec| spec.unschedulable) == Some(true);
-                let before = view.nodes.insert(name.clone(), (ready, unschedulable));
-                (before != Some((ready, unschedulable))).then_some(Sighting::Node { name, ready, unschedulable })
+                let now = NodeView { uid: node.metadata.uid.clone().unwrap_or_default(), ready, unschedulable };
+                let before = view.nodes.insert(name.clone(), now.clone());
+                (before.as_ref() != Some(&now)).then_some(Sighting::Node { name, ready, unschedulable })
             }
-            // Which node had that uid is not kept: a node that is gone shows in what becomes of its pods.
-            Change::Gone(_) | Change::Known(_) => None,
+            Change::Gone(uid) => {
+                let name = view.nodes.iter().find(|(_, node)| node.uid == uid).map(|(name, _)| name.clone())?;
+                view.nodes.remove(&name);
+                Some(Sighting::NodeGone { name })
+            }
+            Change::Known(uids) => {
+                uids.extend(view.nodes.values().map(|node| node.uid.clone()));
+                None
+            }
         }));
         Self { view, _tasks: tasks }
+    }
+
+    /// Waits until the view is so, without a deadline: whoever waits has his own end.
+    pub async fn wait_for(&self, mut seen: impl FnMut(&View) -> bool) {
+        // The sender lives as long as the watches do, which is as long as we do.
+        let _ = self.view.clone().wait_for(|view| seen(view)).await;
     }
 
     /// Waits until the view shows `what`.

@@ -21,7 +21,7 @@ pub use self::{
 };
 use crate::{
     result::{Engine, Platform},
-    scenario::Scenario,
+    scenario::{Assist, Scenario},
 };
 
 /// The version of the form of `run.ndjson`; the first event carries it.
@@ -51,6 +51,8 @@ pub enum EventKind {
     PlatformReady(Platform),
     /// The database has told what it is.
     EngineSeen(Engine),
+    /// The trial is not made, and why: this place cannot do what its faults need.
+    Skipped(String),
     /// A trial began.
     TrialStarted,
     /// The trial reached this step.
@@ -75,6 +77,10 @@ pub enum EventKind {
     FaultConfirmed(usize, String),
     /// It could not be injected.
     FaultFailed(usize, String),
+    /// The recovery from the fault with this index got help, as an operator would give it.
+    Assisted(usize, Assisted),
+    /// What was seen before the faults of this trial, and will keep the database from coming back.
+    Foreseen(String),
     /// An acknowledged row of the headline stream was looked up on another connection.
     ReadBack(ReadBack),
     /// A watch on the cluster told of a change.
@@ -521,6 +527,16 @@ pub struct Victim {
     pub life: Option<Incarnation>,
 }
 
+/// Help that was given to a recovery.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Assisted {
+    /// Which kind.
+    pub assist: Assist,
+    /// What was done, for people.
+    pub what: String,
+}
+
 /// An acknowledged row of the headline stream that was looked up on another connection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -556,6 +572,11 @@ pub enum Sighting {
         ready: bool,
         /// Whether it is cordoned.
         unschedulable: bool,
+    },
+    /// A node's object is gone.
+    NodeGone {
+        /// Its name.
+        name: String,
     },
     /// A watch broke off and was opened again: changes may have been missed.
     Gap(String),

@@ -4,22 +4,35 @@
 //! kubelet starts the container anew in the same pod. There is nothing to undo: that it is started again is what is tested.
 
 use super::{Aim, EFFECT_DEADLINE, Fault, FaultError, Scene};
-use crate::{cluster::ClusterError, scenario::KillProcess};
+use crate::{
+    cluster::ClusterError,
+    event::PodFacts,
+    platform::{Capability, Container},
+    scenario::KillProcess,
+};
 
 impl Fault for KillProcess {
+    fn needs(&self) -> &'static [Capability] {
+        &[Capability::SignalProcess]
+    }
+
     async fn aim(&self, scene: &Scene<'_>) -> Result<Aim, FaultError> {
         let pod = scene.cluster.pod_facts().await?;
         if pod.container_id.is_none() {
             return Err(ClusterError::Incomplete { what: format!("pod `{}`", pod.name), missing: "running container" }.into());
         }
+        let way = scene.platform.aim_signal(&container(scene, &pod), &self.process).await?;
         let what = format!("process `{}` in pod `{}`", self.process, pod.name);
-        let mechanism = format!("{}, {}", scene.platform.signal_mechanism(), self.signal.name());
-        Ok(Aim { what, mechanism, pod, undo: Vec::new() })
+        let mechanism = format!("{}, {}", way.mechanism(), self.signal.name());
+        Ok(Aim { what, mechanism, pod, way: Some(way), undo: Vec::new() })
     }
 
     async fn inject(&self, scene: &Scene<'_>, aim: &Aim) -> Result<String, FaultError> {
-        let target = &scene.cluster.target;
-        let signalled = scene.platform.signal(&target.namespace, &aim.pod.name, &target.container, &self.process, self.signal).await?;
+        let way = aim.way.as_ref().expect("aiming has found the way");
+        let signalled = scene.platform.signal(&container(scene, &aim.pod), way, &self.process, self.signal).await?;
+        if signalled.is_empty() {
+            return Ok(format!("{} was called for, and the container ended before it was told who got it", self.signal.name()));
+        }
         let all: Vec<String> = signalled.iter().map(|process| format!("{} (pid {})", process.comm, process.pid)).collect();
         Ok(format!("{} sent to {}", self.signal.name(), all.join(", ")))
     }
@@ -37,5 +50,17 @@ impl Fault for KillProcess {
             Some(_) | None => None,
         });
         seen.await.ok()
+    }
+}
+
+/// The database's container by all its names.
+fn container<'a>(scene: &'a Scene<'_>, pod: &'a PodFacts) -> Container<'a> {
+    let target = &scene.cluster.target;
+    Container {
+        namespace: &target.namespace,
+        pod: &pod.name,
+        container: &target.container,
+        id: pod.container_id.as_deref(),
+        node: pod.node.as_deref(),
     }
 }

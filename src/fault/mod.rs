@@ -6,8 +6,9 @@
 //! 1. [`aim`](Fault::aim) resolves the victim, now and not earlier: no match is an error;
 //! 2. the undo that [`aim`](Fault::aim) returned is written to the [`Journal`];
 //! 3. [`inject`](Fault::inject) hurts the cluster; cut short by an error or by Ctrl-C, it is still undone, because of 2;
-//! 4. [`confirm`](Fault::confirm) waits until the effect is seen in the cluster;
-//! 5. in the end the journal is undone, last in, first out, and each undo verified.
+//! 4. [`confirm`](Fault::confirm) waits until the effect is seen;
+//! 5. beside the recovery goes on what an operator would do ([`aftermath`]);
+//! 6. in the end the journal is undone, last in, first out, and each undo verified; what a run could not, [`heal`] does.
 //!
 //! To add a fault:
 //! 1. describe it in `scenario/fault.rs`: a struct, a variant of [`FaultSpec`], its name;
@@ -16,10 +17,14 @@
 //! 4. say in `check/evidence.rs` what proves it, and in `check/judge.rs` what it cannot show;
 //! 5. add a scenario, a test in which it does nothing, and a line in the README.
 
+pub mod aftermath;
+mod crash_node;
 mod delete_pod;
 mod drain_node;
+pub mod heal;
 mod journal;
 mod kill_process;
+mod nodes;
 mod undo;
 
 use std::{future::Future, time::Duration};
@@ -27,13 +32,13 @@ use std::{future::Future, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 pub use self::{
-    journal::{Entry, Journal, JournalError},
-    undo::Undo,
+    journal::{Entry, JOURNAL_LABEL, Journal, JournalError, Mirror, RUN_LABEL},
+    undo::{TaintText, Undo},
 };
 use crate::{
     cluster::{Cluster, ClusterError, watch::Watches},
     event::PodFacts,
-    platform::Platform,
+    platform::{Capability, Platform, PlatformError, Way},
     scenario::FaultSpec,
 };
 
@@ -63,6 +68,8 @@ pub struct Aim {
     pub mechanism: String,
     /// The database's pod.
     pub pod: PodFacts,
+    /// The way to the process, for a fault that signals one.
+    pub way: Option<Way>,
     /// What will have to be undone, in the order in which it is done.
     pub undo: Vec<Undo>,
 }
@@ -73,6 +80,12 @@ pub enum FaultError {
     /// A call to the cluster failed.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
+    /// The place could not do it.
+    #[error(transparent)]
+    Platform(#[from] PlatformError),
+    /// What will have to be undone could not be written down.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     /// The user wanted the run to stop while the fault was waiting.
     #[error("interrupted")]
     Interrupted,
@@ -83,13 +96,22 @@ pub enum FaultError {
         pod: String,
     },
     /// The node also runs what is not ours to break.
-    #[error("node `{node}` also runs {}: draining it would hit them; move them away first", .bystanders.join(", "))]
+    #[error("node `{node}` also runs {}, which would be hit too; move them away first", .bystanders.join(", "))]
     Bystanders {
         /// The node.
         node: String,
         /// The pods, with their namespaces.
         bystanders: Vec<String>,
     },
+    /// The node runs the control plane.
+    #[error("node `{node}` runs the control plane, which is never a victim")]
+    ControlPlane {
+        /// The node.
+        node: String,
+    },
+    /// This place cannot do it.
+    #[error("{0}")]
+    NotPossible(String),
     /// A disruption budget would not let the pod go.
     #[error("pod `{pod}` could not be evicted within {}: {refusal}", humantime::format_duration(*.deadline))]
     EvictionBlocked {
@@ -104,6 +126,11 @@ pub enum FaultError {
 
 /// One way of hurting the cluster.
 pub trait Fault {
+    /// What it needs beside the Kubernetes API: asked when the run is planned, before anything is touched.
+    fn needs(&self) -> &'static [Capability] {
+        &[]
+    }
+
     /// Resolves the victim, without touching anything.
     ///
     /// # Errors
@@ -120,11 +147,21 @@ pub trait Fault {
 }
 
 impl Fault for FaultSpec {
+    fn needs(&self) -> &'static [Capability] {
+        match self {
+            Self::KillProcess(fault) => fault.needs(),
+            Self::DeletePod(fault) => fault.needs(),
+            Self::DrainNode(fault) => fault.needs(),
+            Self::CrashNode(fault) => fault.needs(),
+        }
+    }
+
     async fn aim(&self, scene: &Scene<'_>) -> Result<Aim, FaultError> {
         match self {
             Self::KillProcess(fault) => fault.aim(scene).await,
             Self::DeletePod(fault) => fault.aim(scene).await,
             Self::DrainNode(fault) => fault.aim(scene).await,
+            Self::CrashNode(fault) => fault.aim(scene).await,
         }
     }
 
@@ -133,6 +170,7 @@ impl Fault for FaultSpec {
             Self::KillProcess(fault) => fault.inject(scene, aim).await,
             Self::DeletePod(fault) => fault.inject(scene, aim).await,
             Self::DrainNode(fault) => fault.inject(scene, aim).await,
+            Self::CrashNode(fault) => fault.inject(scene, aim).await,
         }
     }
 
@@ -141,6 +179,7 @@ impl Fault for FaultSpec {
             Self::KillProcess(fault) => fault.confirm(scene, aim).await,
             Self::DeletePod(fault) => fault.confirm(scene, aim).await,
             Self::DrainNode(fault) => fault.confirm(scene, aim).await,
+            Self::CrashNode(fault) => fault.confirm(scene, aim).await,
         }
     }
 }

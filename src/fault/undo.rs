@@ -1,18 +1,36 @@
-//! What puts the cluster right again: data, so that a later process can do it from the journal alone.
+//! What puts the cluster right again: data, so that a later process can do it from the journal alone, on any platform.
 
-use std::{fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
-use k8s_openapi::api::core::v1::Node;
-use kube::api::{Patch, PatchParams};
+use k8s_openapi::api::{
+    coordination::v1::Lease,
+    core::v1::{Node, Taint},
+};
+use kube::{
+    Api,
+    api::{Patch, PatchParams},
+};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use crate::cluster::{Cluster, ClusterError, chain};
+use crate::{
+    cluster::{Cluster, ClusterError, chain},
+    platform::{Platform, PlatformError, Power},
+};
 
 /// How long an undo is tried.
 const UNDO_DEADLINE: Duration = Duration::from_secs(10);
+/// How long a node may take from its power to being ready.
+const POWER_DEADLINE: Duration = Duration::from_mins(3);
 const RETRY_PERIOD: Duration = Duration::from_millis(500);
+
+/// Where the nodes' leases are.
+const LEASES: &str = "kube-node-lease";
+/// The taints that Kubernetes itself puts on a node and takes away.
+const OWN_TAINTS: &str = "node.kubernetes.io/";
+/// Those with which it marks a node that it has lost.
+const LOST: [&str; 2] = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
 
 /// One thing that puts the cluster right again. Doing it twice, or when there is nothing to put right, is not an error.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,61 +41,280 @@ pub enum Undo {
         /// The node.
         node: String,
     },
+    /// Gives the node its power again, and waits until it is ready.
+    PowerOn {
+        /// The node.
+        node: String,
+    },
+    /// Takes a taint from the node.
+    RemoveTaint {
+        /// The node.
+        node: String,
+        /// The key of the taint.
+        key: String,
+        /// Its effect.
+        effect: String,
+    },
+    /// Gives a node that registered anew what its old object had: the node makes only part of that itself.
+    RestoreNode {
+        /// The node.
+        node: String,
+        /// Its labels.
+        labels: BTreeMap<String, String>,
+        /// Its taints, without those that Kubernetes puts there itself.
+        taints: Vec<TaintText>,
+        /// Whether it was cordoned.
+        unschedulable: bool,
+    },
+}
+
+/// A taint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaintText {
+    /// Its key.
+    pub key: String,
+    /// Its value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+    /// Its effect.
+    pub effect: String,
 }
 
 impl fmt::Display for Undo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Uncordon { node } => write!(f, "uncordon node `{node}`"),
+            Self::PowerOn { node } => write!(f, "start node `{node}`"),
+            Self::RemoveTaint { node, key, .. } => write!(f, "remove taint `{key}` from node `{node}`"),
+            Self::RestoreNode { node, .. } => write!(f, "restore labels and taints of node `{node}`"),
+        }
+    }
+}
+
+/// Why a try did not put things right.
+enum Failure {
+    /// Another try may.
+    Again(String),
+    /// No further try will.
+    Final(String),
+}
+
+impl From<ClusterError> for Failure {
+    fn from(error: ClusterError) -> Self {
+        Self::Again(chain(&error))
+    }
+}
+
+impl From<PlatformError> for Failure {
+    fn from(error: PlatformError) -> Self {
+        let text = chain(&error);
+        match error {
+            PlatformError::NotPossible(_) | PlatformError::NotOurs { .. } => Self::Final(text),
+            _ => Self::Again(text),
         }
     }
 }
 
 impl Undo {
+    /// How a node's own object is restored after it was deleted; taken from the object as it is.
+    #[must_use]
+    pub fn restore_node(node: &Node) -> Self {
+        let spec = node.spec.clone().unwrap_or_default();
+        let taints = spec.taints.unwrap_or_default().into_iter().filter(|taint| !taint.key.starts_with(OWN_TAINTS));
+        Self::RestoreNode {
+            node: node.metadata.name.clone().unwrap_or_default(),
+            labels: node.metadata.labels.clone().unwrap_or_default(),
+            taints: taints.map(|taint| TaintText { key: taint.key, value: taint.value, effect: taint.effect }).collect(),
+            unschedulable: spec.unschedulable == Some(true),
+        }
+    }
+
+    /// The node that it is about.
+    #[must_use]
+    pub fn node(&self) -> &str {
+        match self {
+            Self::Uncordon { node } | Self::PowerOn { node } | Self::RemoveTaint { node, .. } | Self::RestoreNode { node, .. } => node,
+        }
+    }
+
     /// How a person does it by hand.
     #[must_use]
     pub fn by_hand(&self) -> String {
         match self {
             Self::Uncordon { node } => format!("node `{node}` is cordoned: `kubectl uncordon {node}`"),
+            Self::PowerOn { node } => format!("node `{node}` is switched off: `docker start {node}` on kind, or `comeback heal`"),
+            Self::RemoveTaint { node, key, effect } => format!("node `{node}` is tainted: `kubectl taint node {node} {key}:{effect}-`"),
+            Self::RestoreNode { node, .. } => format!("node `{node}` lacks what its old object had: `comeback heal`"),
         }
     }
 
-    /// Does it, and looks whether it is done; tries again for ten seconds.
+    /// Does it, and looks whether it is done; tries again for ten seconds, or three minutes where a node has to start.
     ///
     /// # Errors
     /// In words, what the last try met: a call that failed, or a cluster that is not as it should be afterwards.
-    pub async fn perform(&self, cluster: &Cluster) -> Result<(), String> {
-        let end = Instant::now() + UNDO_DEADLINE;
+    pub async fn perform(&self, cluster: &Cluster, platform: &Platform) -> Result<(), String> {
+        let deadline = match self {
+            Self::PowerOn { .. } => POWER_DEADLINE,
+            Self::Uncordon { .. } | Self::RemoveTaint { .. } | Self::RestoreNode { .. } => UNDO_DEADLINE,
+        };
+        let end = Instant::now() + deadline;
+        // A node that was off is believed to be ready only when it has said so itself, after it was started.
+        let mut silent_since = None;
         loop {
-            let result = self.try_once(cluster).await;
-            if result.is_ok() || Instant::now() + RETRY_PERIOD > end {
-                return result;
+            match self.try_once(cluster, platform, &mut silent_since).await {
+                Ok(()) => return Ok(()),
+                Err(Failure::Final(why)) => return Err(why),
+                Err(Failure::Again(why)) if Instant::now() + RETRY_PERIOD > end => return Err(why),
+                Err(Failure::Again(_)) => sleep(RETRY_PERIOD).await,
             }
-            sleep(RETRY_PERIOD).await;
         }
     }
 
-    async fn try_once(&self, cluster: &Cluster) -> Result<(), String> {
+    async fn try_once(&self, cluster: &Cluster, platform: &Platform, silent_since: &mut Option<String>) -> Result<(), Failure> {
         match self {
-            Self::Uncordon { node } => uncordon(cluster, node).await.map_err(|error| chain(&error))?,
+            Self::Uncordon { node } => {
+                // `null` takes the field away, as `kubectl uncordon` leaves it.
+                change(cluster, &format!("uncordon node `{node}`"), node, &json!({"spec": {"unschedulable": null}})).await?;
+            }
+            Self::PowerOn { node } => {
+                if platform.power(node).await? == Power::Off {
+                    *silent_since = heartbeat(cluster, node).await?;
+                    platform.power_on(node).await?;
+                }
+            }
+            Self::RemoveTaint { node, key, effect } => remove_taint(cluster, node, key, effect).await?,
+            Self::RestoreNode { node, labels, taints, unschedulable } => restore(cluster, node, labels, taints, *unschedulable).await?,
         }
-        if self.is_done(cluster).await.map_err(|error| chain(&error))? {
-            Ok(())
-        } else {
-            Err("the API server took it, but it is not so".to_owned())
-        }
+        self.is_done(cluster, silent_since.as_deref()).await
     }
 
-    async fn is_done(&self, cluster: &Cluster) -> Result<bool, ClusterError> {
-        match self {
-            Self::Uncordon { node } => Ok(cluster.node(node).await?.spec.and_then(|spec| spec.unschedulable) != Some(true)),
-        }
+    async fn is_done(&self, cluster: &Cluster, silent_since: Option<&str>) -> Result<(), Failure> {
+        let object = cluster.node(self.node()).await?;
+        let done = match self {
+            Self::Uncordon { .. } => object.spec.and_then(|spec| spec.unschedulable) != Some(true),
+            Self::PowerOn { node } => return is_ready(cluster, node, &object, silent_since).await,
+            Self::RemoveTaint { key, effect, .. } => !taints(&object).iter().any(|taint| taint.key == *key && taint.effect == *effect),
+            Self::RestoreNode { labels, taints: wanted, unschedulable, .. } => {
+                let now = object.metadata.labels.clone().unwrap_or_default();
+                let there = taints(&object);
+                labels.iter().all(|(key, value)| now.get(key) == Some(value))
+                    && wanted.iter().all(|taint| there.iter().any(|one| one.key == taint.key && one.effect == taint.effect))
+                    && (!unschedulable || object.spec.and_then(|spec| spec.unschedulable) == Some(true))
+            }
+        };
+        if done { Ok(()) } else { Err(Failure::Again("the API server took it, but it is not so".to_owned())) }
     }
 }
 
-async fn uncordon(cluster: &Cluster, node: &str) -> Result<(), ClusterError> {
-    // `null` takes the field away, as `kubectl uncordon` leaves it.
-    let patch = json!({"spec": {"unschedulable": null}});
+async fn change(cluster: &Cluster, what: &str, node: &str, patch: &Value) -> Result<(), ClusterError> {
     let (nodes, params) = (cluster.all::<Node>(), PatchParams::default());
-    cluster.call(format!("uncordon node `{node}`"), nodes.patch(node, &params, &Patch::Strategic(&patch))).await.map(drop)
+    cluster.call(what, nodes.patch(node, &params, &Patch::Merge(patch))).await.map(drop)
+}
+
+fn taints(node: &Node) -> Vec<Taint> {
+    node.spec.as_ref().and_then(|spec| spec.taints.clone()).unwrap_or_default()
+}
+
+/// Writes the taints of a node, unless somebody has changed it since it was read: then the API server answers 409, and it is tried again.
+pub(super) async fn set_taints(cluster: &Cluster, what: &str, node: &Node, taints: &[Taint]) -> Result<(), ClusterError> {
+    let name = node.metadata.name.as_deref().unwrap_or_default();
+    let taints = if taints.is_empty() { Value::Null } else { json!(taints) };
+    let patch = json!({"metadata": {"resourceVersion": node.metadata.resource_version}, "spec": {"taints": taints}});
+    change(cluster, what, name, &patch).await
+}
+
+async fn remove_taint(cluster: &Cluster, node: &str, key: &str, effect: &str) -> Result<(), ClusterError> {
+    let object = cluster.node(node).await?;
+    let mut left = taints(&object);
+    let before = left.len();
+    left.retain(|taint| !(taint.key == key && taint.effect == effect));
+    if left.len() == before {
+        return Ok(());
+    }
+    set_taints(cluster, &format!("remove taint `{key}` from node `{node}`"), &object, &left).await
+}
+
+async fn restore(
+    cluster: &Cluster,
+    node: &str,
+    labels: &BTreeMap<String, String>,
+    wanted: &[TaintText],
+    unschedulable: bool,
+) -> Result<(), ClusterError> {
+    let what = format!("restore labels and taints of node `{node}`");
+    let object = cluster.node(node).await?;
+    let now = object.metadata.labels.clone().unwrap_or_default();
+    let missing: BTreeMap<&String, &String> = labels.iter().filter(|(key, value)| now.get(*key) != Some(*value)).collect();
+    if !missing.is_empty() {
+        change(cluster, &what, node, &json!({"metadata": {"labels": missing}})).await?;
+    }
+    if unschedulable {
+        change(cluster, &what, node, &json!({"spec": {"unschedulable": true}})).await?;
+    }
+    let object = cluster.node(node).await?;
+    let mut all = taints(&object);
+    let before = all.len();
+    for taint in wanted {
+        if !all.iter().any(|one| one.key == taint.key && one.effect == taint.effect) {
+            all.push(Taint { key: taint.key.clone(), value: taint.value.clone(), effect: taint.effect.clone(), time_added: None });
+        }
+    }
+    if all.len() == before { Ok(()) } else { set_taints(cluster, &what, &object, &all).await }
+}
+
+/// When the node last said that it lives, as its lease has it.
+async fn heartbeat(cluster: &Cluster, node: &str) -> Result<Option<String>, ClusterError> {
+    let leases: Api<Lease> = Api::namespaced(cluster.client(), LEASES);
+    let lease = cluster.call(format!("read the lease of node `{node}`"), leases.get_opt(node)).await?;
+    Ok(lease.and_then(|lease| lease.spec?.renew_time).map(|stamp| stamp.0.to_string()))
+}
+
+/// Whether the node is ready, has said so itself since it was silent, and no longer counts as lost.
+async fn is_ready(cluster: &Cluster, node: &str, object: &Node, silent_since: Option<&str>) -> Result<(), Failure> {
+    let conditions = object.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let ready = conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
+    if !ready {
+        return Err(Failure::Again(format!("node `{node}` has power, and is not ready")));
+    }
+    if let Some(silent) = silent_since
+        && heartbeat(cluster, node).await?.as_deref() == Some(silent)
+    {
+        return Err(Failure::Again(format!("node `{node}` has power, and has not reported since")));
+    }
+    match taints(object).into_iter().find(|taint| LOST.contains(&taint.key.as_str())) {
+        Some(taint) => Err(Failure::Again(format!("node `{node}` has power, and still has the taint `{}`", taint.key))),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_reads_back_as_it_was_written() {
+        let node: Node = serde_json::from_value(json!({
+            "metadata": {"name": "w1", "labels": {"zone": "a"}},
+            "spec": {"unschedulable": true, "taints": [
+                {"key": "dedicated", "value": "db", "effect": "NoSchedule"},
+                {"key": "node.kubernetes.io/unreachable", "effect": "NoExecute"},
+            ]},
+        }))
+        .unwrap();
+        let restore = Undo::restore_node(&node);
+        let Undo::RestoreNode { taints, labels, unschedulable, .. } = &restore else { unreachable!() };
+        assert_eq!((taints.len(), labels["zone"].as_str(), *unschedulable), (1, "a", true));
+        for undo in [
+            Undo::Uncordon { node: "w1".into() },
+            Undo::PowerOn { node: "w1".into() },
+            Undo::RemoveTaint { node: "w1".into(), key: "k".into(), effect: "NoExecute".into() },
+            restore,
+        ] {
+            let text = serde_json::to_string(&undo).unwrap();
+            assert_eq!(serde_json::from_str::<Undo>(&text).unwrap(), undo, "{text}");
+            assert_eq!(undo.node(), "w1");
+            assert!(undo.by_hand().contains("w1"));
+        }
+        assert_eq!(serde_json::to_value(Undo::PowerOn { node: "w1".into() }).unwrap(), json!({"undo": "power_on", "node": "w1"}));
+    }
 }

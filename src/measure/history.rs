@@ -6,8 +6,8 @@ use chrono::{DateTime, Utc};
 
 use crate::{
     event::{
-        Answer, Attempt, Event, EventKind, Incarnation, Moment, Outcome, PlannedTrial, ReadBack, RunEnd, RunStarted, Side, Sighting,
-        Snapshot, Step, Stream, TableRead, TrialEnd, Undone, Victim,
+        Answer, Assisted, Attempt, Event, EventKind, Incarnation, Moment, Outcome, PlannedTrial, ReadBack, RunEnd, RunStarted, Side,
+        Sighting, Snapshot, Step, Stream, TableRead, TrialEnd, Undone, Victim,
     },
     result::{Engine, Platform},
 };
@@ -44,6 +44,8 @@ pub struct History {
 pub struct TrialHistory {
     /// What was going to be done.
     pub plan: PlannedTrial,
+    /// Why it is not made.
+    pub skipped: Option<String>,
     /// When it began, on both clocks; `None`: it never did.
     pub started: Option<(DateTime<Utc>, Moment)>,
     /// How it ended, and when; `None`: it goes on, or the record breaks off.
@@ -62,6 +64,10 @@ pub struct TrialHistory {
     pub attempts: Vec<Attempt>,
     /// The faults, as many as the scenario has.
     pub faults: Vec<FaultHistory>,
+    /// The help that the recovery got: from which fault, when, and what was done.
+    pub assists: Vec<(usize, Moment, Assisted)>,
+    /// What was seen before the faults, and will keep the database from coming back.
+    pub foreseen: Vec<String>,
     /// Rows that were looked up on another connection.
     pub read_backs: Vec<ReadBack>,
     /// What the watches told, and when it arrived.
@@ -96,6 +102,7 @@ impl TrialHistory {
         let faults = vec![FaultHistory::default(); plan.scenario.faults.len()];
         Self {
             plan,
+            skipped: None,
             started: None,
             end: None,
             step: None,
@@ -105,6 +112,8 @@ impl TrialHistory {
             read_errors: BTreeMap::new(),
             attempts: Vec::new(),
             faults,
+            assists: Vec::new(),
+            foreseen: Vec::new(),
             read_backs: Vec::new(),
             sightings: Vec::new(),
             undone: BTreeMap::new(),
@@ -200,6 +209,7 @@ impl History {
 impl TrialHistory {
     fn apply(&mut self, event: &Event, kind: &EventKind) {
         match kind {
+            EventKind::Skipped(reason) => self.skipped = Some(reason.clone()),
             EventKind::TrialStarted => self.started = Some((event.at, event.t)),
             EventKind::Step(step) => self.step = Some(*step),
             EventKind::Snapshot(side, snapshot) => {
@@ -219,6 +229,8 @@ impl TrialHistory {
             EventKind::FaultReturned(index, text) => self.fault(*index, |fault| fault.reported = Some(text.clone())),
             EventKind::FaultConfirmed(index, text) => self.fault(*index, |fault| fault.confirmed = Some((event.t, text.clone()))),
             EventKind::FaultFailed(index, text) => self.fault(*index, |fault| fault.failed = Some(text.clone())),
+            EventKind::Assisted(index, assisted) => self.assists.push((*index, event.t, assisted.clone())),
+            EventKind::Foreseen(text) => self.foreseen.push(text.clone()),
             EventKind::ReadBack(back) => self.read_backs.push(back.clone()),
             EventKind::Seen(sighting) => self.sightings.push((event.t, sighting.clone())),
             EventKind::Stable(step, came) => {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Defaults, Signalled};
+use super::{Container, Defaults, Power, Signalled};
 use crate::{
     cluster::{Cluster, ClusterError},
     scenario::Signal,
@@ -20,6 +20,11 @@ pub struct SandboxPlatform {
 #[derive(Deserialize)]
 struct Answer {
     signalled: Vec<Signalled>,
+}
+
+#[derive(Deserialize)]
+struct PowerAnswer {
+    state: Power,
 }
 
 impl SandboxPlatform {
@@ -38,14 +43,8 @@ impl SandboxPlatform {
         Self { cluster }
     }
 
-    pub(super) async fn signal(
-        &self,
-        namespace: &str,
-        pod: &str,
-        container: &str,
-        process: &str,
-        signal: Signal,
-    ) -> Result<Vec<Signalled>, ClusterError> {
+    pub(super) async fn signal(&self, at: &Container<'_>, process: &str, signal: Signal) -> Result<Vec<Signalled>, ClusterError> {
+        let Container { namespace, pod, container, .. } = at;
         let what = format!("send {} to process `{process}` in container `{container}` of pod `{pod}`", signal.name());
         let path = format!("/comeback/v1/namespaces/{namespace}/pods/{pod}/containers/{container}/signal");
         let body = json!({"process": process, "signal": signal.name()}).to_string();
@@ -55,5 +54,22 @@ impl SandboxPlatform {
             .expect("the path is made of names that Kubernetes accepts");
         let answer = self.cluster.call(what, self.cluster.client().request::<Answer>(request)).await?;
         Ok(answer.signalled)
+    }
+
+    pub(super) async fn power(&self, node: &str) -> Result<Power, ClusterError> {
+        let request = http::Request::get(format!("/comeback/v1/nodes/{node}/power"))
+            .body(Vec::new())
+            .expect("the path is made of a name that Kubernetes accepts");
+        let what = format!("ask for the power of node `{node}`");
+        Ok(self.cluster.call(what, self.cluster.client().request::<PowerAnswer>(request)).await?.state)
+    }
+
+    pub(super) async fn switch(&self, node: &str, power: Power) -> Result<(), ClusterError> {
+        let what = format!("switch node `{node}` {power}");
+        let request = http::Request::post(format!("/comeback/v1/nodes/{node}/power"))
+            .header(http::header::CONTENT_TYPE, "application/json")
+            .body(json!({"state": power}).to_string().into_bytes())
+            .expect("the path is made of a name that Kubernetes accepts");
+        self.cluster.call(what, self.cluster.client().request_text(request)).await.map(drop)
     }
 }

@@ -6,12 +6,12 @@ use clap::ValueEnum as _;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Folder, Recorder, plan,
+    Folder, Recorder, plan, skipped,
     trial::{self, Trial},
 };
 use crate::{
     check::judge,
-    cluster::{Cluster, ClusterError, chain, connect},
+    cluster::{Cluster, ClusterError, chain, connect, lease::RunLease},
     deploy::Workload,
     event::{Clock, EventKind, RunEnd, RunStarted, Step, TrialEnd},
     fault::Journal,
@@ -136,8 +136,20 @@ impl Run<'_> {
         };
         match deployed {
             Some(Ok((cluster, server))) => {
-                self.trials(plan, &cluster, &server).await;
-                self.undo_the_rest(&cluster).await;
+                let platform = Platform::Sandbox(SandboxPlatform::new(cluster.clone()));
+                match RunLease::acquire(&cluster, &self.options.run).await {
+                    Ok(lease) => {
+                        self.journal.keep_in(&cluster, &self.options.run).await;
+                        self.trials(plan, &cluster, &platform, &server).await;
+                        self.undo_the_rest(&cluster, &platform).await;
+                        if let Some(lost) = lease.lost() {
+                            self.say(EventKind::Warning(format!("Another process was at work here: {lost}"))).await;
+                        }
+                        // One that cannot be removed runs out by itself.
+                        let _ = lease.release().await;
+                    }
+                    Err(error) => self.say(EventKind::RunError(chain(&error))).await,
+                }
             }
             Some(Err(error)) => self.say(EventKind::RunError(chain(&error))).await,
             None => {}
@@ -168,20 +180,30 @@ impl Run<'_> {
         Ok((cluster, server))
     }
 
-    async fn trials(&mut self, plan: &RunStarted, cluster: &Cluster, server: &Server) {
-        let platform = Platform::Sandbox(SandboxPlatform::new(cluster.clone()));
+    async fn trials(&mut self, plan: &RunStarted, cluster: &Cluster, platform: &Platform, server: &Server) {
         let audience = self.audience;
+        let skipped = skipped(plan, platform);
+        for (number, reason) in (1..).zip(&skipped) {
+            if let Some(reason) = reason {
+                self.recorder.record(Some(number), EventKind::Skipped(reason.clone())).await;
+            }
+        }
         for (index, trial) in plan.trials.iter().enumerate() {
             if self.shutdown.is_cancelled() {
                 return;
             }
             let number = u32::try_from(index + 1).expect("a run has few trials");
             audience.trial(&trial.scenario.name, index);
+            if skipped[index].is_some() {
+                let result = self.write_reports().await;
+                audience.finish_trial(&result.trials[index]);
+                continue;
+            }
             let trial = Trial {
                 cluster,
-                platform: &platform,
+                platform,
                 recorder: &self.recorder,
-                journal: &mut self.journal,
+                journal: &self.journal,
                 rows_before: &mut self.rows_before,
                 rows_after: &mut self.rows_after,
                 server: server.clone(),
@@ -204,13 +226,16 @@ impl Run<'_> {
     }
 
     /// What could not be undone in its trial is tried once more, and named if it still fails.
-    async fn undo_the_rest(&mut self, cluster: &Cluster) {
+    async fn undo_the_rest(&self, cluster: &Cluster, platform: &Platform) {
         for entry in self.journal.pending() {
-            trial::undo(cluster, &self.recorder, &mut self.journal, &entry).await;
+            trial::undo(cluster, platform, &self.recorder, &self.journal, &entry).await;
         }
         for entry in self.journal.pending() {
             let text = format!("{} (it goes with the sandbox)", entry.undo.by_hand());
             self.say(EventKind::LeftInPlace(text)).await;
+        }
+        if let Err(error) = self.journal.close().await {
+            self.say(EventKind::LeftInPlace(chain(&error))).await;
         }
     }
 

@@ -3,8 +3,10 @@
 //! - [`plan`]: what is going to be done, decided before anything is touched.
 //! - [`Recorder`]: the one who orders events and writes them down; what the engine waits for is read from its [`Live`] view.
 //! - `trial`: the steps of one trial.
+//! - `beside`: what goes on beside its recovery.
 //! - [`engine`]: the trials one after the other, the reports after each.
 
+mod beside;
 pub mod engine;
 mod folder;
 mod plan;
@@ -14,6 +16,6 @@ mod trial;
 
 pub use self::{
     folder::{Folder, FolderError, read_record},
-    plan::plan,
+    plan::{plan, skipped},
     recorder::{Feed, Live, RecordError, Recorder},
 };

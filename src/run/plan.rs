@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use crate::{
     event::{EVENTS_SCHEMA, PlannedTrial, RunStarted, Settings},
-    platform::Defaults,
-    result::Platform,
+    fault::Fault as _,
+    platform::{Capability, Defaults, Platform},
+    result,
     scenario::{Scenario, Suite},
 };
 
@@ -14,7 +15,7 @@ const BEYOND_THE_LIMIT: Duration = Duration::from_secs(5);
 
 /// Plans a run of this suite: each scenario as often as it says, in the order of the files.
 #[must_use]
-pub fn plan(suite: &Suite, run: &str, seed: u64, platform: Platform, defaults: &Defaults) -> RunStarted {
+pub fn plan(suite: &Suite, run: &str, seed: u64, platform: result::Platform, defaults: &Defaults) -> RunStarted {
     let mut trials = Vec::new();
     for file in &suite.files {
         for number in 1..=file.scenario.repeat.get() {
@@ -34,6 +35,20 @@ pub fn plan(suite: &Suite, run: &str, seed: u64, platform: Platform, defaults: &
         platform,
         trials,
     }
+}
+
+/// Why trials of this plan cannot be made here, trial by trial; `None`: it can be made. Asked before anything is touched.
+#[must_use]
+pub fn skipped(plan: &RunStarted, platform: &Platform) -> Vec<Option<String>> {
+    plan.trials.iter().map(|trial| not_possible(&trial.scenario, |capability| platform.can(capability))).collect()
+}
+
+/// The first fault of the scenario that needs what is not there.
+fn not_possible(scenario: &Scenario, can: impl Fn(Capability) -> Result<(), String>) -> Option<String> {
+    scenario.faults.iter().find_map(|fault| {
+        let why = fault.needs().iter().find_map(|capability| can(*capability).err())?;
+        Some(format!("`{}` is not possible here: {why}", fault.name()))
+    })
 }
 
 fn settings(scenario: &Scenario, platform: &str, defaults: &Defaults) -> Settings {
@@ -65,7 +80,7 @@ mod tests {
         let mut suite = Suite::built_in();
         suite.files.truncate(1);
         change(&mut suite.files[0].scenario);
-        let platform = Platform { name: "sandbox".into(), kubernetes: None, speed: Some(10), defect: None };
+        let platform = result::Platform { name: "sandbox".into(), kubernetes: None, speed: Some(10), defect: None };
         plan(&suite, "run", 7, platform, &DEFAULTS).trials
     }
 
@@ -73,6 +88,28 @@ mod tests {
     fn a_scenario_is_tried_as_often_as_it_says() {
         let trials = planned(|scenario| scenario.repeat = 3.try_into().unwrap());
         assert_eq!(trials.iter().map(|trial| trial.number).collect::<Vec<_>>(), [1, 2, 3]);
+    }
+
+    #[test]
+    fn what_a_fault_needs_and_the_place_lacks_skips_the_scenario() {
+        use crate::scenario::{CrashNode, DeletePod, FaultSpec, KillProcess};
+        let no_power = |capability| match capability {
+            Capability::NodePower => Err("no switch".to_owned()),
+            Capability::SignalProcess => Ok(()),
+        };
+        let scenario = |faults: Vec<FaultSpec>| {
+            let mut scenario = Suite::built_in().files.swap_remove(0).scenario;
+            scenario.faults = faults;
+            scenario
+        };
+        let crash = || FaultSpec::CrashNode(CrashNode::default());
+        let kill = || FaultSpec::KillProcess(KillProcess::default());
+        assert_eq!(not_possible(&scenario(vec![kill(), FaultSpec::DeletePod(DeletePod::default())]), no_power), None);
+        assert_eq!(
+            not_possible(&scenario(vec![kill(), crash()]), no_power).as_deref(),
+            Some("`crashNode` is not possible here: no switch")
+        );
+        assert_eq!(not_possible(&scenario(vec![]), |_| Err(String::new())), None);
     }
 
     #[test]

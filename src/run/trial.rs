@@ -13,12 +13,19 @@
 
 use std::{future::Future, time::Duration};
 
-use tokio::time::{Instant, sleep, timeout};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep, timeout},
+};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{Feed, Recorder, settle::settle};
+use super::{
+    Feed, Recorder,
+    beside::{Beside, Followed},
+    settle::settle,
+};
 use crate::{
-    cluster::{Cluster, chain, watch::Watches},
+    cluster::{Cluster, chain, warnings::warnings, watch::Watches},
     event::{
         Answer, Attempt, EventKind, Incarnation, LedgerEntry, Moment, PROBE_WRITER, PlannedTrial, ReadBack, RowKey, Side, Sighting,
         Snapshot, Step, TABLES, TableRead, TrialEnd, Undone, Victim,
@@ -66,7 +73,7 @@ pub(super) struct Trial<'a> {
     /// The record.
     pub(super) recorder: &'a Recorder,
     /// The undo journal.
-    pub(super) journal: &'a mut Journal,
+    pub(super) journal: &'a Journal,
     /// `rows-before.csv`.
     pub(super) rows_before: &'a mut RowFile,
     /// `rows-after.csv`.
@@ -112,12 +119,13 @@ impl Trial<'_> {
         let mut tables = Tables::new(self.run, self.number);
         let mut streams = None;
 
-        let stopped = self.until_recovered(&watches, &mut tables, &mut streams).await.err();
+        let mut restored = false;
+        let stopped = self.until_recovered(&watches, &mut tables, &mut streams, &mut restored).await.err();
         if let Some(Stop::Failed(error)) = &stopped {
             self.say(EventKind::TrialError(error.clone())).await;
         }
         let mut interrupted = matches!(stopped, Some(Stop::Interrupted));
-        let undone = self.undo().await;
+        let undone = self.undo().await || restored;
         if let Some(streams) = streams {
             if undone && !interrupted {
                 interrupted = matches!(self.after_undo().await, Err(Stop::Interrupted));
@@ -139,8 +147,15 @@ impl Trial<'_> {
     }
 
     /// Steps 1 to 5.
-    async fn until_recovered(&mut self, watches: &Watches, tables: &mut Tables, streams: &mut Option<Streams>) -> Result<(), Stop> {
+    async fn until_recovered(
+        &mut self,
+        watches: &Watches,
+        tables: &mut Tables,
+        streams: &mut Option<Streams>,
+        restored: &mut bool,
+    ) -> Result<(), Stop> {
         self.fresh_pod(watches).await?;
+        self.look_ahead().await?;
         self.rows_before(tables).await?;
         let began = self.recorder.clock().now();
         *streams = Some(self.start(tables).await?);
@@ -150,6 +165,31 @@ impl Trial<'_> {
             let since = self.recorder.clock().now();
             return self.stable_since(Step::Recovery, since).await;
         }
+        let over = CancellationToken::new();
+        let beside = Beside {
+            scene: Scene { cluster: self.cluster, platform: self.platform, watches, stop: &over },
+            recorder: self.recorder,
+            journal: self.journal,
+            trial: self.number,
+        };
+        let (aftermaths, queue) = mpsc::unbounded_channel();
+        let broken = async {
+            let result = self.break_and_recover(watches, tables, aftermaths).await;
+            over.cancel();
+            result
+        };
+        let (result, undone) = tokio::join!(broken, beside.follow(queue));
+        *restored = undone;
+        result
+    }
+
+    /// Steps 4 and 5. What is to go on beside them is sent to `aftermaths`.
+    async fn break_and_recover(
+        &mut self,
+        watches: &Watches,
+        tables: &Tables,
+        aftermaths: mpsc::UnboundedSender<Followed>,
+    ) -> Result<(), Stop> {
         self.step(Step::Faults).await;
         self.decorrelate().await?;
         for (index, fault) in self.plan.scenario.faults.iter().enumerate() {
@@ -158,7 +198,7 @@ impl Trial<'_> {
                 self.say(EventKind::FaultFailed(index, text)).await;
                 return Ok(());
             }
-            if !self.inject(watches, index, fault).await? {
+            if !self.inject(watches, index, fault, &aftermaths).await? {
                 // What could not be injected is in the record; what follows would be another experiment.
                 return Ok(());
             }
@@ -191,6 +231,19 @@ impl Trial<'_> {
                 Err(Stop::Failed(format!("{error}: {why}")))
             }
         }
+    }
+
+    /// What a reader should know before anything is broken, and what will keep the database from coming back.
+    async fn look_ahead(&self) -> Result<(), Stop> {
+        let faults = &self.plan.scenario.faults;
+        for warning in self.unless_interrupted(warnings(self.cluster)).await? {
+            let text = warning.to_string();
+            self.recorder.record(None, EventKind::Warning(text.clone())).await;
+            if warning.dooms_all() || faults.iter().any(|fault| warning.dooms(fault)) {
+                self.say(EventKind::Foreseen(text)).await;
+            }
+        }
+        Ok(())
     }
 
     /// Step 2.
@@ -292,7 +345,13 @@ impl Trial<'_> {
     }
 
     /// Step 4, for one fault. Returns whether it was injected.
-    async fn inject(&mut self, watches: &Watches, index: usize, fault: &FaultSpec) -> Result<bool, Stop> {
+    async fn inject(
+        &mut self,
+        watches: &Watches,
+        index: usize,
+        fault: &FaultSpec,
+        aftermaths: &mpsc::UnboundedSender<Followed>,
+    ) -> Result<bool, Stop> {
         let stop = self.shutdown.clone();
         let scene = Scene { cluster: self.cluster, platform: self.platform, watches, stop: &stop };
         let aim = match self.unless_interrupted(fault.aim(&scene)).await? {
@@ -306,12 +365,19 @@ impl Trial<'_> {
         let victim = Victim { what: aim.what.clone(), mechanism: aim.mechanism.clone(), pod: aim.pod.clone(), life };
         self.say(EventKind::FaultResolved(index, Box::new(victim))).await;
         for undo in &aim.undo {
-            self.journal.begin(self.number, undo.clone()).map_err(|error| Stop::Failed(chain(&error)))?;
+            self.journal.begin(self.number, undo.clone()).await.map_err(|error| Stop::Failed(chain(&error)))?;
         }
         self.say(EventKind::FaultCalled(index)).await;
+        let called = Instant::now();
         // Not cut short: a call that was sent may be done after its undo.
         match fault.inject(&scene, &aim).await {
-            Ok(reported) => self.say(EventKind::FaultReturned(index, reported)).await,
+            Ok(reported) => {
+                self.say(EventKind::FaultReturned(index, reported)).await;
+                if let Some(aftermath) = fault.aftermath() {
+                    // Whoever takes them ends only when this sender is gone.
+                    let _ = aftermaths.send(Followed { index, aftermath, pod: aim.pod.clone(), called });
+                }
+            }
             Err(FaultError::Interrupted) => return Err(Stop::Interrupted),
             Err(error) => {
                 self.say(EventKind::FaultFailed(index, chain(&error))).await;
@@ -399,7 +465,7 @@ impl Trial<'_> {
         self.step(Step::Undo).await;
         // What fails stays pending: it is tried once more at the end of the run, and named if it still fails.
         for entry in ours {
-            undo(self.cluster, self.recorder, self.journal, &entry).await;
+            undo(self.cluster, self.platform, self.recorder, self.journal, &entry).await;
         }
         true
     }
@@ -511,10 +577,10 @@ impl Trial<'_> {
 }
 
 /// Undoes an entry of the journal, and records what became of it as part of the trial that broke it.
-pub(super) async fn undo(cluster: &Cluster, recorder: &Recorder, journal: &mut Journal, entry: &Entry) {
-    let mut error = entry.undo.perform(cluster).await.err();
+pub(super) async fn undo(cluster: &Cluster, platform: &Platform, recorder: &Recorder, journal: &Journal, entry: &Entry) {
+    let mut error = entry.undo.perform(cluster, platform).await.err();
     if error.is_none() {
-        error = journal.end(entry.number).err().map(|error| chain(&error));
+        error = journal.end(entry.number).await.err().map(|error| chain(&error));
     }
     let undone = Undone { entry: entry.number, what: entry.undo.to_string(), error };
     recorder.record(Some(entry.trial), EventKind::Undone(undone)).await;

@@ -1,0 +1,255 @@
+//! What a run that was killed left in a cluster is put right, from what stands in the cluster alone.
+//!
+//! 1. No run may be alive there: its lease ([`crate::cluster::lease`]) is watched first.
+//! 2. The journals are undone, the youngest first, each last in first out, every entry verified and then struck.
+//! 3. The pods that runs put up for themselves (prober, knock) are removed, and seen to be gone.
+//! 4. A journal with nothing pending is removed, and so is the lease of a run that is dead.
+//!
+//! Two at once do no harm: each step is safe to repeat, and what the other has done already is no error.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api,
+    api::{DeleteParams, ListParams, Preconditions},
+};
+use tokio::time::{Instant, sleep};
+
+use super::{Mirror, RUN_LABEL};
+use crate::{
+    cluster::{Cluster, ClusterError, chain, lease},
+    platform::Platform,
+};
+
+/// What runs put up for themselves.
+const HELPERS: &str = "app.kubernetes.io/managed-by=comeback,app.kubernetes.io/component in (prober,knock)";
+/// How long the pods of a run may take to end.
+const PODS_DEADLINE: Duration = Duration::from_mins(1);
+const PERIOD: Duration = Duration::from_millis(500);
+
+const NOT_FOUND: u16 = 404;
+const CONFLICT: u16 = 409;
+
+/// What is to be healed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Only what these runs left; empty: whatever any run did.
+    pub runs: Vec<String>,
+    /// Only say what would be done.
+    pub dry_run: bool,
+    /// Also under a run that is alive.
+    pub force: bool,
+}
+
+/// What healing came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Healed {
+    /// What was done, or would be.
+    pub done: Vec<String>,
+    /// What could not be put right, and why.
+    pub failed: Vec<String>,
+}
+
+impl Healed {
+    fn note(&mut self, what: String, result: Result<(), String>) {
+        match result {
+            Ok(()) => self.done.push(what),
+            Err(why) => self.failed.push(format!("could not {what}: {why}")),
+        }
+    }
+}
+
+/// Nothing was healed.
+#[derive(Debug, thiserror::Error)]
+pub enum HealError {
+    /// The cluster does not tell what is to be done.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    /// A run is alive, and would break what is put right, or be disturbed by it.
+    #[error(
+        "run {holder} is at work in namespace `{namespace}`, and undoes what it did when it ends (hint: `--force` does it now all the same)"
+    )]
+    Alive {
+        /// Who it is.
+        holder: String,
+        /// Where.
+        namespace: String,
+    },
+}
+
+/// Puts right what runs left in this cluster. `step` hears what is being done.
+pub async fn heal(cluster: &Cluster, platform: &Platform, options: &Options, step: &(dyn Fn(&str) + Sync)) -> Result<Healed, HealError> {
+    let wanted = |run: &str| options.runs.is_empty() || options.runs.iter().any(|one| one == run);
+    let mut journals = Mirror::all(cluster).await?;
+    journals.retain(|journal| wanted(&journal.run));
+    let mut pods = helpers(cluster).await?;
+    pods.retain(|pod| wanted(&run_of(pod)));
+
+    let mut healed = Healed::default();
+    let idle = journals.is_empty() && pods.is_empty();
+    let dead = match runs_are_dead(cluster, &journals, &pods, options, step).await {
+        // There is nothing to put right under it, so it disturbs nobody.
+        Err(HealError::Alive { .. }) if idle => return Ok(healed),
+        dead => dead?,
+    };
+    if options.dry_run {
+        healed.done = plan(&journals, &pods);
+        return Ok(healed);
+    }
+    for journal in &journals {
+        heal_journal(cluster, platform, journal, step, &mut healed).await;
+    }
+    remove_pods(cluster, &pods, step, &mut healed).await;
+    for namespace in dead {
+        let what = format!("remove the lease of a run that has ended from namespace `{namespace}`");
+        healed.note(what, lease::clear(cluster, &namespace).await.map_err(|error| chain(&error)));
+    }
+    Ok(healed)
+}
+
+/// Makes sure that no run is at work where something is to be put right. Returns the namespaces that hold the lease of a dead one.
+async fn runs_are_dead(
+    cluster: &Cluster,
+    journals: &[Mirror],
+    pods: &[Pod],
+    options: &Options,
+    step: &(dyn Fn(&str) + Sync),
+) -> Result<Vec<String>, HealError> {
+    let mut namespaces: BTreeSet<String> = journals.iter().map(|journal| journal.namespace().to_owned()).collect();
+    namespaces.extend(pods.iter().filter_map(|pod| pod.metadata.namespace.clone()));
+    namespaces.insert(cluster.target.namespace.clone());
+    let mut dead = Vec::new();
+    for namespace in namespaces {
+        if !lease::is_there(cluster, &namespace).await? {
+            continue;
+        }
+        if !options.force {
+            let waited = humantime::format_duration(lease::LEASE_DURATION);
+            step(&format!("watching for {waited} whether the run in namespace `{namespace}` is alive"));
+            if let Some(holder) = lease::holder(cluster, &namespace).await? {
+                return Err(HealError::Alive { holder, namespace });
+            }
+        }
+        dead.push(namespace);
+    }
+    Ok(dead)
+}
+
+/// What would be done.
+fn plan(journals: &[Mirror], pods: &[Pod]) -> Vec<String> {
+    let mut plan = Vec::new();
+    for journal in journals {
+        for (_, entry) in journal.pending() {
+            plan.push(match entry {
+                Ok(undo) => format!("{undo} (run {})", journal.run),
+                Err(why) => why,
+            });
+        }
+    }
+    plan.extend(pods.iter().map(|pod| format!("remove pod `{}` (run {})", name_of(pod), run_of(pod))));
+    plan.extend(journals.iter().map(|journal| format!("remove the journal of run {}", journal.run)));
+    plan
+}
+
+async fn heal_journal(cluster: &Cluster, platform: &Platform, journal: &Mirror, step: &(dyn Fn(&str) + Sync), healed: &mut Healed) {
+    let mut left = false;
+    for (key, entry) in journal.pending() {
+        let undo = match entry {
+            Ok(undo) => undo,
+            Err(why) => {
+                left = true;
+                healed.failed.push(format!("run {}: {why}", journal.run));
+                continue;
+            }
+        };
+        step(&undo.to_string());
+        let result = undo.perform(cluster, platform).await;
+        left |= result.is_err();
+        let result = match result {
+            // One that cannot be struck is undone once more by the next who heals.
+            Ok(()) => journal.strike(&key).await.map_err(|error| chain(&error)),
+            Err(why) => Err(format!("{why}; {}", undo.by_hand())),
+        };
+        healed.note(format!("{undo} (run {})", journal.run), result);
+    }
+    if !left {
+        healed.note(format!("remove the journal of run {}", journal.run), journal.remove().await.map_err(|error| chain(&error)));
+    }
+}
+
+/// Removes pods and waits until they are gone.
+async fn remove_pods(cluster: &Cluster, pods: &[Pod], step: &(dyn Fn(&str) + Sync), healed: &mut Healed) {
+    let mut going: BTreeMap<String, (&Pod, Result<(), String>)> = BTreeMap::new();
+    for pod in pods {
+        let name = name_of(pod);
+        step(&format!("remove pod `{name}`"));
+        going.insert(pod.metadata.uid.clone().unwrap_or_default(), (pod, delete(cluster, pod).await.map_err(|error| chain(&error))));
+    }
+    let end = Instant::now() + PODS_DEADLINE;
+    while going.values().any(|(_, result)| result.is_ok()) {
+        let there = match helpers(cluster).await {
+            Ok(there) => there,
+            Err(error) if Instant::now() > end => {
+                for (_, result) in going.values_mut().filter(|(_, result)| result.is_ok()) {
+                    *result = Err(format!("whether it is gone is not known: {}", chain(&error)));
+                }
+                break;
+            }
+            Err(_) => {
+                sleep(PERIOD).await;
+                continue;
+            }
+        };
+        let there: BTreeSet<String> = there.into_iter().filter_map(|pod| pod.metadata.uid).collect();
+        let gone: Vec<String> =
+            going.iter().filter(|(uid, (_, result))| result.is_ok() && !there.contains(*uid)).map(|(uid, _)| uid.clone()).collect();
+        for uid in gone {
+            if let Some((pod, result)) = going.remove(&uid) {
+                healed.note(format!("remove pod `{}` (run {})", name_of(pod), run_of(pod)), result);
+            }
+        }
+        if Instant::now() > end {
+            let deadline = humantime::format_duration(PODS_DEADLINE);
+            for (_, result) in going.values_mut().filter(|(_, result)| result.is_ok()) {
+                *result = Err(format!("it is still there after {deadline}"));
+            }
+            break;
+        }
+        if !going.is_empty() {
+            sleep(PERIOD).await;
+        }
+    }
+    for (pod, result) in going.into_values() {
+        healed.note(format!("remove pod `{}` (run {})", name_of(pod), run_of(pod)), result);
+    }
+}
+
+async fn delete(cluster: &Cluster, pod: &Pod) -> Result<(), ClusterError> {
+    let name = pod.metadata.name.clone().unwrap_or_default();
+    let pods: Api<Pod> = Api::namespaced(cluster.client(), pod.metadata.namespace.as_deref().unwrap_or_default());
+    let preconditions = Preconditions { uid: pod.metadata.uid.clone(), resource_version: None };
+    let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+    match cluster.call(format!("delete pod `{name}`"), pods.delete(&name, &params)).await {
+        Ok(_) => Ok(()),
+        Err(error) if matches!(error.status(), Some(NOT_FOUND | CONFLICT)) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+async fn helpers(cluster: &Cluster) -> Result<Vec<Pod>, ClusterError> {
+    let params = ListParams::default().labels(HELPERS);
+    let pods = cluster.call("list the pods that runs put up for themselves", cluster.all::<Pod>().list(&params)).await?;
+    Ok(pods.items.into_iter().filter(|pod| !run_of(pod).is_empty()).collect())
+}
+
+fn run_of(pod: &Pod) -> String {
+    pod.metadata.labels.as_ref().and_then(|labels| labels.get(RUN_LABEL)).cloned().unwrap_or_default()
+}
+
+fn name_of(pod: &Pod) -> String {
+    format!("{}/{}", pod.metadata.namespace.as_deref().unwrap_or_default(), pod.metadata.name.as_deref().unwrap_or_default())
+}

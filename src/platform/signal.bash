@@ -1,0 +1,40 @@
+# Which processes run, which are meant, and a signal to those: with what bash itself can do.
+root=$1 wanted=$2 signal=$3 container=$4
+declare -A parent name
+for folder in "$root"/[0-9]*; do
+    pid=${folder##*/}
+    [[ $pid == "$$" || ! -r $folder/status ]] && continue
+    of= state=
+    while read -r key value _; do
+        case $key in
+            PPid:) of=$value ;;
+            State:) state=$value ;;
+        esac
+    done <"$folder/status"
+    [[ -z $of || $state == [ZXx] ]] && continue
+    if [[ -n $container ]]; then
+        inside=
+        while IFS= read -r line; do
+            [[ $line == *"$container"* ]] && inside=yes
+        done <"$folder/cgroup"
+        [[ -z $inside ]] && continue
+    fi
+    IFS= read -r comm <"$folder/comm" || continue
+    parent[$pid]=$of name[$pid]=$comm
+done 2>/dev/null
+for pid in "${!name[@]}"; do
+    role=
+    if [[ ${name[$pid]} == sqlservr ]]; then
+        role=watchdog
+        [[ ${name[${parent[$pid]}]-} == sqlservr ]] && role=engine
+    fi
+    done_to=other
+    if [[ ${name[$pid]} == "$wanted" || $role == "$wanted" ]]; then
+        done_to=meant
+        # The first process of a container drops what it gets from inside; on the node, which has a container named, it is another.
+        if [[ $signal != list && ( $pid != 1 || -n $container ) ]] && kill -s "$signal" "$pid" 2>/dev/null; then
+            done_to=signalled
+        fi
+    fi
+    printf '%s %s %s %s\n' "$pid" "${parent[$pid]}" "$done_to" "${name[$pid]}"
+done

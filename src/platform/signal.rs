@@ -1,0 +1,166 @@
+//! A signal to a process of the database's container, by the least privileged way that works.
+//!
+//! 1. `exec` of our own binary, where it is in the image;
+//! 2. `exec` of bash with a script of ours, in any other image;
+//! 3. on kind, bash on the node, through docker: the only one of these that reaches the first process of a container, which is deaf to
+//!    what comes from inside.
+//!
+//! Which way works is found out by looking, before the fault is called: [`aim`] lists the processes and sends nothing.
+
+use super::{
+    Container, PlatformError, Signalled,
+    docker::Docker,
+    exec::{End, Said, exec},
+    processes::{FIRST, Report, SCRIPT},
+};
+use crate::{cluster::Cluster, scenario::Signal};
+
+/// Where our own binary is in our image.
+const OWN_BINARY: &str = "/comeback";
+/// A shell that is killed from outside ends with this exit code: its container was ended by what it did.
+const KILLED: i32 = 137;
+
+/// By which way a process is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// The sandbox's own path.
+    Sandbox,
+    /// Our binary in the container.
+    OwnBinary,
+    /// Bash in the container.
+    Bash,
+    /// Bash on the node, which is a container of docker.
+    Node {
+        /// The node.
+        node: String,
+        /// The id of the database's container, without the runtime's name.
+        container: String,
+    },
+}
+
+impl Way {
+    /// What it is called in the record.
+    #[must_use]
+    pub fn mechanism(&self) -> String {
+        match self {
+            Self::Sandbox => "sandbox: signal from the node".to_owned(),
+            Self::OwnBinary => format!("exec in the container: {OWN_BINARY} signal"),
+            Self::Bash => "exec in the container: bash".to_owned(),
+            Self::Node { node, .. } => format!("docker exec on node {node}: bash"),
+        }
+    }
+}
+
+/// Finds the way to the process that is meant, without touching it. With `docker` the node can be entered.
+pub(super) async fn aim(cluster: &Cluster, docker: Option<&Docker>, at: &Container<'_>, process: &str) -> Result<Way, PlatformError> {
+    let (way, report) = match ask(cluster, at, Way::OwnBinary, process, None).await? {
+        Some(found) => found,
+        None => match ask(cluster, at, Way::Bash, process, None).await? {
+            Some(found) => found,
+            None => return from_the_node(docker, at, process, "it has neither our binary nor bash in it").await,
+        },
+    };
+    if report.meant.is_empty() {
+        return Err(no_such_process(at, process, &report));
+    }
+    if report.meant.contains(&FIRST) {
+        return from_the_node(docker, at, process, "it is the container's first process, which ignores what is sent from inside").await;
+    }
+    Ok(way)
+}
+
+/// Sends the signal. What was sent is no evidence: the container may have ended before it could tell.
+pub(super) async fn send(
+    cluster: &Cluster,
+    docker: Option<&Docker>,
+    at: &Container<'_>,
+    way: &Way,
+    process: &str,
+    signal: Signal,
+) -> Result<Vec<Signalled>, PlatformError> {
+    let report = match way {
+        Way::Sandbox => unreachable!("the sandbox has a path of its own"),
+        Way::OwnBinary | Way::Bash => match ask(cluster, at, way.clone(), process, Some(signal)).await? {
+            Some((_, report)) => report,
+            None => {
+                return Err(PlatformError::NotPossible(format!("the way into container `{}` is gone: {}", at.container, way.mechanism())));
+            }
+        },
+        Way::Node { node, container } => on_the_node(docker, node, container, process, signal.name()).await?,
+    };
+    if report.meant.is_empty() && !report.running.is_empty() {
+        return Err(no_such_process(at, process, &report));
+    }
+    if report.signalled.is_empty() && report.meant.contains(&FIRST) {
+        return Err(first_process(at, process, "it ignores what is sent from inside"));
+    }
+    if report.signalled.is_empty() && !report.meant.is_empty() {
+        return Err(PlatformError::NotPossible(format!(
+            "process `{process}` of pod `{}` did not take the signal: the right is missing, or it has ended",
+            at.pod
+        )));
+    }
+    Ok(report.named(&report.signalled).into_iter().map(|process| Signalled { pid: process.pid, comm: process.comm }).collect())
+}
+
+/// Asks one of the programs in the container. `None`: it is not there. An empty report: the container ended before it could tell.
+async fn ask(
+    cluster: &Cluster,
+    at: &Container<'_>,
+    way: Way,
+    process: &str,
+    signal: Option<Signal>,
+) -> Result<Option<(Way, Report)>, PlatformError> {
+    let own = [OWN_BINARY, "signal", "--process", process];
+    let own_signal = signal.map(|signal| ["--signal", signal.name()]);
+    let bash = ["bash", "-c", SCRIPT, "comeback-signal", "/proc", process, signal.map_or("list", Signal::name), ""];
+    let command: Vec<&str> = match way {
+        Way::OwnBinary => own.into_iter().chain(own_signal.into_iter().flatten()).collect(),
+        Way::Bash | Way::Sandbox | Way::Node { .. } => bash.to_vec(),
+    };
+    let Said { stdout, stderr, end } = exec(cluster, at.namespace, at.pod, at.container, &command).await?;
+    let report = match way {
+        Way::OwnBinary => serde_json::from_str(&stdout).ok(),
+        Way::Bash | Way::Sandbox | Way::Node { .. } => Report::of_script(&stdout),
+    };
+    match (end, report) {
+        (End::Code(0), Some(report)) => Ok(Some((way, report))),
+        // 126 and 127 are what a shell, or a runtime that plays one, says of a program that is not there.
+        (End::Missing | End::Code(126 | 127), _) => Ok(None),
+        (End::Lost | End::Code(KILLED), report) if signal.is_some() => Ok(Some((way, report.unwrap_or_default()))),
+        (end, _) => {
+            let said = stderr.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("nothing").to_owned();
+            Err(PlatformError::Exec { pod: at.pod.to_owned(), container: at.container.to_owned(), end: format!("{end:?}"), said })
+        }
+    }
+}
+
+async fn from_the_node(docker: Option<&Docker>, at: &Container<'_>, process: &str, why: &str) -> Result<Way, PlatformError> {
+    let (Some(docker), Some(node), Some(id)) = (docker, at.node, at.id) else { return Err(first_process(at, process, why)) };
+    // `containerd://0123…`
+    let container = id.rsplit_once("://").map_or(id, |(_, id)| id).to_owned();
+    let report = on_the_node(Some(docker), node, &container, process, "list").await?;
+    if report.meant.is_empty() {
+        return Err(no_such_process(at, process, &report));
+    }
+    Ok(Way::Node { node: node.to_owned(), container })
+}
+
+async fn on_the_node(docker: Option<&Docker>, node: &str, container: &str, process: &str, signal: &str) -> Result<Report, PlatformError> {
+    let docker = docker.ok_or_else(|| PlatformError::NotPossible(format!("node `{node}` can no longer be entered through docker")))?;
+    let text = docker.exec(node, &["bash", "-c", SCRIPT, "comeback-signal", "/proc", process, signal, container]).await?;
+    Report::of_script(&text)
+        .ok_or_else(|| PlatformError::NotPossible(format!("the list of processes on node `{node}` cannot be read: {text}")))
+}
+
+fn first_process(at: &Container<'_>, process: &str, why: &str) -> PlatformError {
+    PlatformError::OutOfReach {
+        process: process.to_owned(),
+        pod: at.pod.to_owned(),
+        why: format!("{why}, and here nothing can reach it from its node"),
+    }
+}
+
+fn no_such_process(at: &Container<'_>, process: &str, report: &Report) -> PlatformError {
+    PlatformError::NoProcess { process: process.to_owned(), pod: at.pod.to_owned(), running: report.list() }
+}
