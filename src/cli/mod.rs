@@ -2,6 +2,7 @@
 
 mod check;
 pub mod exit;
+mod prober;
 pub mod progress;
 mod report;
 mod run;
@@ -27,6 +28,9 @@ struct Cli {
 enum Command {
     Run(run::Run),
     Check(check::Check),
+    /// Probes the database from a pod.
+    #[command(hide = true)]
+    Prober(prober::ProberArgs),
     Report(report::Report),
     Sandbox(sandbox::SandboxArgs),
     /// Waits in a pod of the sandbox that needs no database.
@@ -52,6 +56,7 @@ pub fn main() -> ExitCode {
     match command {
         Command::Run(run) => run.run(),
         Command::Check(check) => check.run().into(),
+        Command::Prober(args) => prober::main(args),
         Command::Report(report) => report.run(),
         Command::Sandbox(args) => sandbox::run(&args),
         Command::SandboxPause(args) => sandbox::pause(&args),

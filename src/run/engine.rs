@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Folder, Recorder, plan,
-    trial::{self, Trial},
+    trial::{self, Address, Trial},
 };
 use crate::{
     check::judge,
@@ -16,12 +16,13 @@ use crate::{
     event::{Clock, EventKind, RunEnd, RunStarted, Step, TrialEnd},
     fault::Journal,
     platform::{Platform, SandboxPlatform},
+    prober::{Prober, Vantage},
     report,
     result::{self, RunResult, TrialResult},
     sandbox::{self, Sandbox},
     scenario::Suite,
     sqld,
-    workload::{Password, Server, final_read::RowFile},
+    workload::{Password, final_read::RowFile},
 };
 
 /// The speed of the sandbox's timers.
@@ -135,8 +136,14 @@ impl Run<'_> {
             deployed = self.deploy(&sandbox, password.clone()) => Some(deployed),
         };
         match deployed {
-            Some(Ok((cluster, server))) => {
-                self.trials(plan, &cluster, &server).await;
+            Some(Ok((cluster, address))) => {
+                // On the sandbox the runner itself is the vantage point: it stands where its clients stand.
+                let prober = match Vantage::Here {
+                    Vantage::Here => Prober::here(self.recorder.clock(), password, self.recorder.notes()),
+                    Vantage::Pod(_) => unreachable!("the sandbox has no prober pod"),
+                };
+                self.trials(plan, &cluster, &prober, &address).await;
+                prober.close().await;
                 self.undo_the_rest(&cluster).await;
             }
             Some(Err(error)) => self.say(EventKind::RunError(chain(&error))).await,
@@ -146,7 +153,7 @@ impl Run<'_> {
         sandbox.stop().await;
     }
 
-    async fn deploy(&self, sandbox: &Sandbox, password: Password) -> Result<(Cluster, Server), StartError> {
+    async fn deploy(&self, sandbox: &Sandbox, password: Password) -> Result<(Cluster, Address), StartError> {
         let cluster = Cluster::new(connect(sandbox.kubeconfig()).await?, Workload::target());
         let defect = match self.options.defect {
             Some(defect @ Defect::Database(_)) => Some(defect.name()),
@@ -161,14 +168,12 @@ impl Run<'_> {
             defect: self.options.defect.map(Defect::name),
         };
         self.say(EventKind::PlatformReady(platform)).await;
-        Workload::stand_in(&self.options.run, password.clone(), further.chain(denied)).apply(&cluster).await?;
+        Workload::stand_in(&self.options.run, password, further.chain(denied)).apply(&cluster).await?;
         let service = cluster.service().await?;
-        let application = format!("comeback {}", self.options.run);
-        let server = Server { host: service.cluster_ip, port: service.port, user: "sa".to_owned(), password, application };
-        Ok((cluster, server))
+        Ok((cluster, Address { host: service.cluster_ip, port: service.port, user: "sa".to_owned() }))
     }
 
-    async fn trials(&mut self, plan: &RunStarted, cluster: &Cluster, server: &Server) {
+    async fn trials(&mut self, plan: &RunStarted, cluster: &Cluster, prober: &Prober, address: &Address) {
         let platform = Platform::Sandbox(SandboxPlatform::new(cluster.clone()));
         let audience = self.audience;
         for (index, trial) in plan.trials.iter().enumerate() {
@@ -184,7 +189,8 @@ impl Run<'_> {
                 journal: &mut self.journal,
                 rows_before: &mut self.rows_before,
                 rows_after: &mut self.rows_after,
-                server: server.clone(),
+                prober,
+                address,
                 number,
                 plan: trial,
                 run: &self.options.run,

@@ -9,7 +9,6 @@ pub mod engine;
 mod folder;
 mod plan;
 mod recorder;
-mod settle;
 mod trial;
 
 pub use self::{
