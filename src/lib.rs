@@ -32,6 +32,7 @@ pub mod fault;
 pub mod measure;
 pub mod platform;
 pub mod probe;
+pub mod prober;
 pub mod report;
 pub mod result;
 pub mod run;

@@ -234,7 +234,9 @@ fn fault_results(trial: &TrialHistory) -> Vec<FaultResult> {
 /// The longest outage that ended after the first fault's call (or never did), and the others of the trial.
 fn measured_outages(trial: &TrialHistory) -> (Option<crate::result::Bounded>, Vec<crate::result::Bounded>) {
     let mut all = outages(&trial.attempts);
-    let of_a_fault = |to: Option<crate::event::Moment>| trial.first_call().is_some_and(|call| to.is_none_or(|to| to > call));
+    // What may have ended after the call counts as its outage, where the clocks leave a doubt: the longer one is the headline.
+    let doubt = trial.clock_doubt().unwrap_or_else(|| trial.doubt_so_far());
+    let of_a_fault = |to: Option<crate::event::Moment>| trial.first_call().is_some_and(|call| to.is_none_or(|to| to.plus(doubt) > call));
     let longest = all
         .iter()
         .enumerate()

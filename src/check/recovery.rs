@@ -19,6 +19,11 @@ pub(super) fn recovery(trial: &TrialHistory) -> Finding {
     if trial.plan.scenario.faults.is_empty() {
         return quiet(trial);
     }
+    if trial.clock_doubt().is_none() {
+        return Finding::unproven(
+            "how far the clocks of prober and runner were apart is not known to the end, and the recovery runs from the one to the other",
+        );
+    }
     match measured(trial) {
         None => Finding::unproven("no write failed, and no new server was seen: there was nothing to recover from"),
         Some(Recovery { length: Bounded { lo, hi: None, .. }, .. }) => never_came_back(trial, lo),
@@ -53,7 +58,8 @@ fn never_came_back(trial: &TrialHistory, lo: Duration) -> Finding {
     if !trial.ran_its_course() {
         return Finding::unproven(format!("it had not come back after at least {} when the trial was cut short", text(lo)));
     }
-    let acknowledged = trial.last_fault().and_then(|fault| first_good(&trial.attempts, fault, trial.old_life().as_ref()));
+    let acknowledged =
+        trial.last_fault().and_then(|fault| first_good(&trial.attempts, fault, trial.old_life().as_ref(), trial.clock_doubt()?));
     if acknowledged.is_some() {
         return Finding::unproven("a write was acknowledged after the fault, but its row could not be read back on another connection");
     }
@@ -116,8 +122,9 @@ fn no_further_restart(trial: &TrialHistory, took: &str) -> Result<(), Finding> {
 
 /// How the trial recovered from its last fault.
 pub(super) fn measured(trial: &TrialHistory) -> Option<Recovery> {
-    let fault = trial.last_fault()?;
-    crate::measure::recovery(&trial.attempts, fault, trial.old_life().as_ref(), &trial.read_back(), trial.plan.settings.stable_for)
+    let (fault, doubt) = (trial.last_fault()?, trial.clock_doubt()?);
+    let old = trial.old_life();
+    crate::measure::recovery(&trial.attempts, fault, old.as_ref(), &trial.read_back(), trial.plan.settings.stable_for, doubt)
 }
 
 /// The control trial: nothing may have failed.
@@ -170,6 +177,34 @@ mod tests {
         assert_eq!(with_limit(130).verdict, Verdict::Unproven);
         assert_eq!(with_limit(129).verdict, Verdict::Failed);
         assert_eq!(with_limit(129).detail, "recovered after 0.26 s [0.13, 0.26], and the limit is 129 ms");
+    }
+
+    /// Two clocks, known to within so many milliseconds.
+    fn with_doubt(trial: &mut TrialHistory, ms: u64) {
+        let bound = crate::event::ClockBound { bound: Duration::from_millis(ms), pings: 1 };
+        trial.clocks = [(Side::Before, bound), (Side::After, bound)].into();
+    }
+
+    #[test]
+    fn a_limit_within_the_doubt_of_two_clocks_is_unproven() {
+        for (ms, verdict) in [(270, Verdict::Passed), (269, Verdict::Unproven), (120, Verdict::Unproven), (119, Verdict::Failed)] {
+            let mut trial = clean();
+            with_doubt(&mut trial, 10);
+            trial.plan.settings.recovery_within = Some(Duration::from_millis(ms));
+            assert_eq!(recovery(&trial).verdict, verdict, "{ms} ms: {}", recovery(&trial).detail);
+        }
+    }
+
+    #[test]
+    fn two_clocks_that_were_not_compared_to_the_end_prove_no_recovery() {
+        let mut trial = clean();
+        with_doubt(&mut trial, 10);
+        assert_eq!(recovery(&trial).verdict, Verdict::Passed);
+        trial.clocks.remove(&Side::After);
+        assert_eq!(recovery(&trial).verdict, Verdict::Unproven);
+        // Nor that there was none.
+        trial.plan.settings.recovery_within = Some(Duration::from_millis(1));
+        assert_eq!(recovery(&trial).verdict, Verdict::Unproven);
     }
 
     #[test]

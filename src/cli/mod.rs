@@ -3,6 +3,7 @@
 mod check;
 pub mod exit;
 mod heal;
+mod prober;
 pub mod progress;
 mod report;
 mod run;
@@ -29,6 +30,9 @@ struct Cli {
 enum Command {
     Run(run::Run),
     Check(check::Check),
+    /// Probes the database from a pod.
+    #[command(hide = true)]
+    Prober(prober::ProberArgs),
     Report(report::Report),
     Heal(heal::Heal),
     Sandbox(sandbox::SandboxArgs),
@@ -57,6 +61,7 @@ pub fn main() -> ExitCode {
     match command {
         Command::Run(run) => run.run(),
         Command::Check(check) => check.run().into(),
+        Command::Prober(args) => prober::main(args),
         Command::Report(report) => report.run(),
         Command::Heal(heal) => heal.run(),
         Command::Sandbox(args) => sandbox::run(&args),

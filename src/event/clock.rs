@@ -20,6 +20,12 @@ impl Moment {
         Duration::from_nanos(self.0)
     }
 
+    /// So much later.
+    #[must_use]
+    pub fn plus(self, length: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(length.as_nanos()).unwrap_or(u64::MAX)))
+    }
+
     /// How long after `earlier`; zero if it is not after it.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {

@@ -83,6 +83,8 @@ pub enum EventKind {
     Foreseen(String),
     /// An acknowledged row of the headline stream was looked up on another connection.
     ReadBack(ReadBack),
+    /// The prober's clock was compared with the runner's, at the beginning or the end of the trial. Without it the two are one.
+    ClocksCompared(Side, ClockBound),
     /// A watch on the cluster told of a change.
     Seen(Sighting),
     /// The service was waited for until every probe had succeeded for long enough, in this step: whether it came to that.
@@ -549,6 +551,16 @@ pub struct ReadBack {
     pub ended: Moment,
     /// Whether the row was there, in both tables.
     pub found: bool,
+}
+
+/// How far moments of the prober can be from the runner's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClockBound {
+    /// No moment so far is farther from the truth than this.
+    pub bound: Duration,
+    /// How many comparisons it rests on.
+    pub pings: u64,
 }
 
 /// A change that a watch told of; when it arrived is the event's own time.

@@ -1,18 +1,24 @@
 //! The events of a run, folded.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use chrono::{DateTime, Utc};
 
 use crate::{
     event::{
-        Answer, Assisted, Attempt, Event, EventKind, Incarnation, Moment, Outcome, PlannedTrial, ReadBack, RunEnd, RunStarted, Side,
-        Sighting, Snapshot, Step, Stream, TableRead, TrialEnd, Undone, Victim,
+        Answer, Assisted, Attempt, ClockBound, Event, EventKind, Incarnation, Moment, Outcome, PlannedTrial, ReadBack, RunEnd, RunStarted,
+        Side, Sighting, Snapshot, Step, Stream, TableRead, TrialEnd, Undone, Victim,
     },
     result::{Engine, Platform},
 };
 
 use super::Ledger;
+
+/// What the bound of two clocks may grow by until the end of a trial without an effect on what is looked at meanwhile.
+const ROOM_TO_DRIFT: Duration = Duration::from_millis(20);
 
 /// The record of a run, trial by trial.
 #[derive(Clone, Debug, Default)]
@@ -70,6 +76,8 @@ pub struct TrialHistory {
     pub foreseen: Vec<String>,
     /// Rows that were looked up on another connection.
     pub read_backs: Vec<ReadBack>,
+    /// How far the prober's moments can be from the runner's clock, as known at the beginning and at the end. Empty: there is one clock.
+    pub clocks: BTreeMap<Side, ClockBound>,
     /// What the watches told, and when it arrived.
     pub sightings: Vec<(Moment, Sighting)>,
     /// What became of each entry of the undo journal, at its last try.
@@ -115,6 +123,7 @@ impl TrialHistory {
             assists: Vec::new(),
             foreseen: Vec::new(),
             read_backs: Vec::new(),
+            clocks: BTreeMap::new(),
             sightings: Vec::new(),
             undone: BTreeMap::new(),
             stable: BTreeMap::new(),
@@ -139,6 +148,25 @@ impl TrialHistory {
     #[must_use]
     pub fn old_life(&self) -> Option<Incarnation> {
         self.snapshots.get(&Side::Before)?.server_start.known().cloned().map(Incarnation)
+    }
+
+    /// How far a moment of the prober can be from the runner's clock: zero if there is one clock. `None`: two clocks were compared when the trial
+    /// began, and nobody said at its end how far they had drifted.
+    #[must_use]
+    pub fn clock_doubt(&self) -> Option<Duration> {
+        if self.clocks.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        self.clocks
+            .get(&Side::After)
+            .map(|after| self.clocks.get(&Side::Before).map_or(after.bound, |before| before.bound.max(after.bound)))
+    }
+
+    /// The same while the trial goes on, with room for what the clocks may drift until its end; too much of it only makes the run look at a
+    /// later attempt.
+    #[must_use]
+    pub fn doubt_so_far(&self) -> Duration {
+        self.clocks.values().map(|clocks| clocks.bound).max().map_or(Duration::ZERO, |bound| bound + ROOM_TO_DRIFT)
     }
 
     /// Whether all its steps were taken, with every fault, and nothing failed that is no fault of the scenario: only then may something be called broken because
@@ -232,6 +260,9 @@ impl TrialHistory {
             EventKind::Assisted(index, assisted) => self.assists.push((*index, event.t, assisted.clone())),
             EventKind::Foreseen(text) => self.foreseen.push(text.clone()),
             EventKind::ReadBack(back) => self.read_backs.push(back.clone()),
+            EventKind::ClocksCompared(side, bound) => {
+                self.clocks.insert(*side, *bound);
+            }
             EventKind::Seen(sighting) => self.sightings.push((event.t, sighting.clone())),
             EventKind::Stable(step, came) => {
                 self.stable.insert(*step, *came);

@@ -9,6 +9,11 @@
 //! seen in the cluster.
 //! - headline and upper bound: `F.e - call`;
 //! - lower bound: `b` of the last failed attempt before F - effect; 0 if none failed.
+//!
+//! Call and effect are moments of the runner, attempts are moments of the prober. Where the two have clocks of their own, a moment of the prober is
+//! known to within a *doubt* d, and each bound is wider by it. Before and after then mean *certainly* before and after, whichever is worse for the
+//! verdict: an attempt that may have ended before the call is no recovery, and a life that may have answered before it is an old one. Lengths
+//! between two moments of the prober need no doubt.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -31,14 +36,21 @@ pub struct Recovery {
 
 /// The first attempt that shows the recovery from `fault`, if one has by now: the one to read back.
 #[must_use]
-pub fn first_good<'a>(attempts: &'a [Attempt], fault: &FaultHistory, old: Option<&Incarnation>) -> Option<&'a Attempt> {
-    good_ones(attempts, fault, old).next()
+pub fn first_good<'a>(attempts: &'a [Attempt], fault: &FaultHistory, old: Option<&Incarnation>, doubt: Duration) -> Option<&'a Attempt> {
+    good_ones(attempts, fault, old, doubt).next()
 }
 
 /// The attempts that show the recovery from `fault`, in the order in which they were acknowledged.
-fn good_ones<'a>(attempts: &'a [Attempt], fault: &FaultHistory, old: Option<&Incarnation>) -> impl Iterator<Item = &'a Attempt> + use<'a> {
+fn good_ones<'a>(
+    attempts: &'a [Attempt],
+    fault: &FaultHistory,
+    old: Option<&Incarnation>,
+    doubt: Duration,
+) -> impl Iterator<Item = &'a Attempt> + use<'a> {
     let Some(called) = fault.called else { return Vec::new().into_iter() };
-    let confirmed = fault.confirmed.as_ref().map(|(moment, _)| *moment);
+    // What the prober dates behind these moments happened behind them.
+    let called = called.plus(doubt);
+    let confirmed = fault.confirmed.as_ref().map(|(moment, _)| moment.plus(doubt));
     // What had been acknowledged when the call was sent, the old server took. An attempt that was under way then says nothing: it may have
     // hung until the new one was there.
     let before = acknowledged(attempts).filter(|(_, run)| run.ended < called).filter_map(|(_, run)| run.incarnation.as_ref());
@@ -61,7 +73,8 @@ fn acknowledged(attempts: &[Attempt]) -> impl Iterator<Item = (&Attempt, &Attemp
 
 /// How the trial recovered from `fault`. `None`: there is nothing to recover from, or nothing that shows it.
 ///
-/// `read_back` holds the attempts whose rows were found on another connection; `old` is the server's start time before the first fault.
+/// `read_back` holds the attempts whose rows were found on another connection; `old` is the server's start time before the first fault; `doubt` is
+/// how far the moments of the attempts can be from those of the fault.
 #[must_use]
 pub fn recovery(
     attempts: &[Attempt],
@@ -69,24 +82,25 @@ pub fn recovery(
     old: Option<&Incarnation>,
     read_back: &BTreeSet<u64>,
     stable_for: Duration,
+    doubt: Duration,
 ) -> Option<Recovery> {
     let called = fault.called?;
     let effect = fault.confirmed.as_ref().map(|(moment, _)| *moment);
-    let good = good_ones(attempts, fault, old).find(|attempt| read_back.contains(&attempt.number));
+    let good = good_ones(attempts, fault, old, doubt).find(|attempt| read_back.contains(&attempt.number));
     let end = good.and_then(|attempt| attempt.run.as_ref()).map(|run| run.ended);
     // The lower bound: it was still away when the last attempt before that moment started that failed. A dropped attempt never started, so it
     // does not tell.
     let away_until = |end: Option<Moment>| {
         let failed = runs(attempts).map(|(_, run)| run).filter(|run| run.outcome != Outcome::Acknowledged).map(|run| run.started);
-        failed.filter(|started| *started >= called && end.is_none_or(|end| *started < end)).max()
+        failed.filter(|started| *started >= called.plus(doubt) && end.is_none_or(|end| *started < end)).max()
     };
     let lo = |until: Option<Moment>| match (until, effect) {
-        (Some(failure), Some(effect)) => failure.since(effect),
+        (Some(failure), Some(effect)) => failure.since(effect).saturating_sub(doubt),
         _ => Duration::ZERO,
     };
     let bounds = |end: Moment, until: Option<Moment>| {
-        let hi = end.since(called);
-        Bounded { at: Some(hi), lo: lo(until).min(hi), hi: Some(hi) }
+        let at = end.since(called);
+        Bounded { at: Some(at), lo: lo(until).min(at), hi: Some(at.saturating_add(doubt)) }
     };
     match (good, end) {
         (Some(good), Some(end)) => {
@@ -150,9 +164,15 @@ mod tests {
     type InMs = (Option<u128>, u128, Option<u128>, Option<u128>);
 
     fn measured(attempts: &[Attempt], fault: &FaultHistory, read_back: &[u64]) -> Option<InMs> {
+        measured_with(0, attempts, fault, read_back)
+    }
+
+    /// With a doubt of so many milliseconds.
+    fn measured_with(doubt: u64, attempts: &[Attempt], fault: &FaultHistory, read_back: &[u64]) -> Option<InMs> {
         let old = Incarnation("a".into());
         let read_back = read_back.iter().copied().collect();
-        recovery(attempts, fault, Some(&old), &read_back, Duration::from_millis(200)).map(|recovery| {
+        let doubt = Duration::from_millis(doubt);
+        recovery(attempts, fault, Some(&old), &read_back, Duration::from_millis(200), doubt).map(|recovery| {
             let Bounded { at, lo, hi } = recovery.length;
             (at.map(|at| at.as_millis()), lo.as_millis(), hi.map(|hi| hi.as_millis()), recovery.unstable.map(|time| time.as_millis()))
         })
@@ -200,7 +220,7 @@ mod tests {
         };
         let history = [anonymous(0, 0, 5), anonymous(1, 100, 105), refused(2, 200, 201), anonymous(3, 300, 305)];
         assert_eq!(measured(&history, &fault(50, Some(150)), &[1, 3]).unwrap().0, Some(255));
-        assert_eq!(first_good(&history, &fault(50, None), None), None);
+        assert_eq!(first_good(&history, &fault(50, None), None, Duration::ZERO), None);
     }
 
     #[test]
@@ -215,9 +235,38 @@ mod tests {
         ];
         assert_eq!(measured(&history, &fault(0, Some(0)), &[1]), Some((Some(105), 0, Some(105), Some(200))));
         let read_back = BTreeSet::from([1]);
-        let recovery = recovery(&history, &fault(0, Some(0)), None, &read_back, Duration::from_millis(200)).unwrap();
+        let recovery = recovery(&history, &fault(0, Some(0)), None, &read_back, Duration::from_millis(200), Duration::ZERO).unwrap();
         let stable = recovery.stable.unwrap();
         assert_eq!((stable.lo.as_millis(), stable.hi.map(|hi| hi.as_millis())), (200, Some(305)));
+    }
+
+    #[test]
+    fn two_clocks_widen_the_bounds_and_not_the_headline() {
+        let history = [ok(0, 0, 5), refused(1, 200, 201), refused(2, 300, 301), ok_by("b", 3, 400, 410), ok_by("b", 4, 600, 605)];
+        assert_eq!(measured(&history, &fault(150, Some(170)), &[3]), Some((Some(260), 130, Some(260), Some(0))));
+        assert_eq!(measured_with(7, &history, &fault(150, Some(170)), &[3]), Some((Some(260), 123, Some(267), Some(0))));
+        // A doubt as long as the recovery leaves nothing of the lower bound, and does not turn it round.
+        assert_eq!(measured_with(135, &history, &fault(150, Some(170)), &[3]).unwrap().1, 0);
+    }
+
+    #[test]
+    fn an_attempt_that_may_have_ended_before_the_call_is_no_recovery() {
+        // Dated 3 ms behind the call, by a clock that may be wrong by 5 ms: the new life in it is then no proof of anything.
+        let history = [ok(0, 0, 5), ok_by("b", 1, 100, 153), refused(2, 200, 201), ok_by("b", 3, 300, 305), ok_by("c", 4, 400, 405)];
+        assert_eq!(measured_with(2, &history, &fault(150, Some(160)), &[1, 3, 4]).unwrap().0, Some(3));
+        assert_eq!(measured_with(5, &history, &fault(150, Some(160)), &[1, 3, 4]).unwrap().0, Some(255));
+    }
+
+    #[test]
+    fn without_a_start_time_it_must_certainly_have_started_after_the_effect() {
+        let anonymous = |number, from, to| {
+            let mut attempt = ok(number, from, to);
+            attempt.run.as_mut().unwrap().incarnation = None;
+            attempt
+        };
+        let history = [anonymous(0, 0, 5), refused(1, 60, 61), anonymous(2, 103, 105), anonymous(3, 200, 205)];
+        assert_eq!(measured_with(3, &history, &fault(50, Some(100)), &[2, 3]).unwrap().0, Some(55));
+        assert_eq!(measured_with(4, &history, &fault(50, Some(100)), &[2, 3]).unwrap().0, Some(155));
     }
 
     #[test]

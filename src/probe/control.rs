@@ -51,6 +51,13 @@ impl Echo {
     }
 
     pub(super) fn stop(self) {
+        drop(self);
+    }
+}
+
+/// Also when the stream that asks it is cut short.
+impl Drop for Echo {
+    fn drop(&mut self) {
         self.task.abort();
     }
 }

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Folder, Recorder, plan, skipped,
-    trial::{self, Trial},
+    trial::{self, Address, Trial},
 };
 use crate::{
     check::judge,
@@ -16,12 +16,13 @@ use crate::{
     event::{Clock, EventKind, RunEnd, RunStarted, Step, TrialEnd},
     fault::Journal,
     platform::{Platform, SandboxPlatform},
+    prober::Prober,
     report,
     result::{self, RunResult, TrialResult},
     sandbox::{self, Sandbox},
     scenario::Suite,
     sqld,
-    workload::{Password, Server, final_read::RowFile},
+    workload::{Password, final_read::RowFile},
 };
 
 /// The speed of the sandbox's timers.
@@ -135,12 +136,15 @@ impl Run<'_> {
             deployed = self.deploy(&sandbox, password.clone()) => Some(deployed),
         };
         match deployed {
-            Some(Ok((cluster, server))) => {
+            Some(Ok((cluster, address))) => {
                 let platform = Platform::Sandbox(SandboxPlatform::new(cluster.clone()));
                 match RunLease::acquire(&cluster, &self.options.run).await {
                     Ok(lease) => {
                         self.journal.keep_in(&cluster, &self.options.run).await;
-                        self.trials(plan, &cluster, &platform, &server).await;
+                        // On the sandbox the runner itself is the vantage point: it stands where its clients stand.
+                        let prober = Prober::here(self.recorder.clock(), password, self.recorder.notes());
+                        self.trials(plan, &cluster, &platform, &prober, &address).await;
+                        prober.close().await;
                         self.undo_the_rest(&cluster, &platform).await;
                         if let Some(lost) = lease.lost() {
                             self.say(EventKind::Warning(format!("Another process was at work here: {lost}"))).await;
@@ -158,7 +162,7 @@ impl Run<'_> {
         sandbox.stop().await;
     }
 
-    async fn deploy(&self, sandbox: &Sandbox, password: Password) -> Result<(Cluster, Server), StartError> {
+    async fn deploy(&self, sandbox: &Sandbox, password: Password) -> Result<(Cluster, Address), StartError> {
         let cluster = Cluster::new(connect(sandbox.kubeconfig()).await?, Workload::target());
         let defect = match self.options.defect {
             Some(defect @ Defect::Database(_)) => Some(defect.name()),
@@ -173,14 +177,12 @@ impl Run<'_> {
             defect: self.options.defect.map(Defect::name),
         };
         self.say(EventKind::PlatformReady(platform)).await;
-        Workload::stand_in(&self.options.run, password.clone(), further.chain(denied)).apply(&cluster).await?;
+        Workload::stand_in(&self.options.run, password, further.chain(denied)).apply(&cluster).await?;
         let service = cluster.service().await?;
-        let application = format!("comeback {}", self.options.run);
-        let server = Server { host: service.cluster_ip, port: service.port, user: "sa".to_owned(), password, application };
-        Ok((cluster, server))
+        Ok((cluster, Address { host: service.cluster_ip, port: service.port, user: "sa".to_owned() }))
     }
 
-    async fn trials(&mut self, plan: &RunStarted, cluster: &Cluster, platform: &Platform, server: &Server) {
+    async fn trials(&mut self, plan: &RunStarted, cluster: &Cluster, platform: &Platform, prober: &Prober, address: &Address) {
         let audience = self.audience;
         let skipped = skipped(plan, platform);
         for (number, reason) in (1..).zip(&skipped) {
@@ -206,7 +208,8 @@ impl Run<'_> {
                 journal: &self.journal,
                 rows_before: &mut self.rows_before,
                 rows_after: &mut self.rows_after,
-                server: server.clone(),
+                prober,
+                address,
                 number,
                 plan: trial,
                 run: &self.options.run,

@@ -11,7 +11,6 @@ pub mod engine;
 mod folder;
 mod plan;
 mod recorder;
-mod settle;
 mod trial;
 
 pub use self::{

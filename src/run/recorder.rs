@@ -15,8 +15,9 @@ use tokio::{
 };
 
 use crate::{
-    event::{Attempt, Clock, Event, EventKind, LedgerEntry, Moment, Outcome, Sighting, Stream},
+    event::{Clock, Event, EventKind, Moment, Outcome, Sighting, Stream},
     measure::{History, Streak, first_good},
+    prober::Note,
 };
 
 /// How many events may be under way to the recorder before a sender waits.
@@ -43,6 +44,7 @@ pub struct Live {
 enum Command {
     Record(DateTime<Utc>, Moment, Option<u32>, EventKind),
     Read(oneshot::Sender<History>),
+    Written(oneshot::Sender<bool>),
 }
 
 /// The way to the recorder; any number of copies.
@@ -88,16 +90,28 @@ impl Recorder {
         history.await.expect("the recorder outlives its copies")
     }
 
-    /// A channel whose attempts are recorded as those of this trial.
+    /// A channel whose notes are recorded: what the prober tells.
     #[must_use]
-    pub fn attempts(&self, trial: u32) -> Feed<Attempt> {
-        self.feed(trial, |attempt| EventKind::Attempt(Box::new(attempt)))
+    pub fn notes(&self) -> mpsc::Sender<Note> {
+        let (sender, mut notes) = mpsc::channel(QUEUE);
+        let recorder = self.clone();
+        tokio::spawn(async move {
+            while let Some(note) = notes.recv().await {
+                match note {
+                    Note::Event(trial, event) => recorder.record(Some(trial), event).await,
+                    // Whoever asked may have gone.
+                    Note::Written(answer) => drop(answer.send(recorder.written().await)),
+                }
+            }
+        });
+        sender
     }
 
-    /// A channel whose ledger entries are recorded as those of this trial.
-    #[must_use]
-    pub fn ledger(&self, trial: u32) -> Feed<LedgerEntry> {
-        self.feed(trial, EventKind::Ledger)
+    /// Waits until all that was recorded before is written. `false`: the record is broken.
+    pub async fn written(&self) -> bool {
+        let (answer, written) = oneshot::channel();
+        self.send(Command::Written(answer)).await;
+        written.await.expect("the recorder outlives its copies")
     }
 
     /// A channel whose sightings are recorded as those of this trial.
@@ -152,6 +166,8 @@ impl Book {
                 Command::Record(at, t, trial, event) => self.enter(&Event { at, t, trial, event }),
                 // Whoever asked may have gone.
                 Command::Read(answer) => drop(answer.send(self.history.clone())),
+                // A line is written when it is entered.
+                Command::Written(answer) => drop(answer.send(self.publish.borrow().broken.is_none())),
             }
         }
         // What is written is on its way to the disk; a run that ends waits for it.
@@ -207,6 +223,8 @@ impl Book {
     fn first_good(&self, trial: Option<u32>) -> Option<(u64, Moment)> {
         let index = usize::try_from(trial?).ok()?.checked_sub(1)?;
         let trial = self.history.trials.get(index)?;
-        first_good(&trial.attempts, trial.last_fault()?, trial.old_life().as_ref()).map(|attempt| (attempt.number, attempt.scheduled))
+        let doubt = trial.doubt_so_far();
+        first_good(&trial.attempts, trial.last_fault()?, trial.old_life().as_ref(), doubt)
+            .map(|attempt| (attempt.number, attempt.scheduled))
     }
 }

@@ -22,36 +22,31 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::{
     Feed, Recorder,
     beside::{Beside, Followed},
-    settle::settle,
 };
 use crate::{
     cluster::{Cluster, chain, warnings::warnings, watch::Watches},
     event::{
-        Answer, Attempt, EventKind, Incarnation, LedgerEntry, Moment, PROBE_WRITER, PlannedTrial, ReadBack, RowKey, Side, Sighting,
-        Snapshot, Step, TABLES, TableRead, TrialEnd, Undone, Victim,
+        Answer, EventKind, Moment, PROBE_WRITER, PlannedTrial, ReadBack, RowKey, Side, Sighting, Snapshot, Step, TABLES, TableRead,
+        TrialEnd, Undone, Victim,
     },
     fault::{Entry, Fault as _, FaultError, Journal, Scene},
     platform::Platform,
-    probe::Probes,
+    prober::{
+        Prober, ProberError, TableEnd,
+        message::{EngineFacts, Looked, OpenTrial},
+    },
     result,
     scenario::FaultSpec,
     workload::{
-        DATABASE, Server, SqlError, Tables,
-        final_read::{self, RowFile},
-        load::{self, Writers},
+        Tables,
+        final_read::{Reading, RowFile},
     },
 };
 
-/// How long a statement that only looks may take.
-const LOOK_DEADLINE: Duration = Duration::from_secs(10);
 /// How long the service may take to be steady before the first fault, beside `steadyFor` itself.
 const STEADY_DEADLINE: Duration = Duration::from_mins(1);
-/// How long a connection for the final read is tried for: the service has recovered by then, or was given up.
-const READ_DEADLINE: Duration = Duration::from_secs(20);
 /// How long an interrupted trial may take to read the rows all the same.
 const CLOSING_DEADLINE: Duration = Duration::from_secs(5);
-/// How long the server may take to tell when it started, before a fault is aimed at it.
-const LIFE_DEADLINE: Duration = Duration::from_secs(2);
 /// How often something is tried again.
 const RETRY_PERIOD: Duration = Duration::from_millis(100);
 
@@ -78,8 +73,10 @@ pub(super) struct Trial<'a> {
     pub(super) rows_before: &'a mut RowFile,
     /// `rows-after.csv`.
     pub(super) rows_after: &'a mut RowFile,
-    /// The database behind the service address; its `application` is the harness's own.
-    pub(super) server: Server,
+    /// The one who speaks SQL.
+    pub(super) prober: &'a Prober,
+    /// Where the database is found.
+    pub(super) address: &'a Address,
     /// Its number in the run, from 1.
     pub(super) number: u32,
     /// What is to be done.
@@ -94,20 +91,15 @@ pub(super) struct Trial<'a> {
     pub(super) progress: &'a (dyn Fn(Step) + Sync),
 }
 
-/// The streams of a trial at work, and where they report to.
-struct Streams {
-    probes: Probes,
-    writers: Writers,
-    attempts: Feed<Attempt>,
-    ledger: Feed<LedgerEntry>,
-}
-
-impl Streams {
-    async fn stop(self) {
-        tokio::join!(self.probes.stop(), self.writers.stop());
-        self.attempts.finish().await;
-        self.ledger.finish().await;
-    }
+/// Where the database is found, and as whom.
+#[derive(Clone, Debug)]
+pub(super) struct Address {
+    /// The stable service address.
+    pub(super) host: String,
+    /// Its port.
+    pub(super) port: u16,
+    /// The login.
+    pub(super) user: String,
 }
 
 impl Trial<'_> {
@@ -116,29 +108,29 @@ impl Trial<'_> {
         self.say(EventKind::TrialStarted).await;
         let sightings: Feed<Sighting> = self.recorder.sightings(self.number);
         let watches = Watches::start(self.cluster, sightings.sender.clone());
-        let mut tables = Tables::new(self.run, self.number);
-        let mut streams = None;
+        let mut streams = false;
 
         let mut restored = false;
-        let stopped = self.until_recovered(&watches, &mut tables, &mut streams, &mut restored).await.err();
+        let stopped = self.until_recovered(&watches, &mut streams, &mut restored).await.err();
         if let Some(Stop::Failed(error)) = &stopped {
             self.say(EventKind::TrialError(error.clone())).await;
         }
         let mut interrupted = matches!(stopped, Some(Stop::Interrupted));
         let undone = self.undo().await || restored;
-        if let Some(streams) = streams {
+        if streams {
             if undone && !interrupted {
                 interrupted = matches!(self.after_undo().await, Err(Stop::Interrupted));
             }
-            streams.stop().await;
+            self.stop_streams().await;
             // What can be read in a moment is read all the same: a lost row must not be hidden by an interrupt.
             let asked = self.shutdown.clone();
             let (closing, _guard) = a_moment_after(&asked);
             self.shutdown = closing;
             // What could not be read leaves its laws unproven.
-            let _ = self.rows_after(&tables).await;
+            let _ = self.rows_after().await;
             interrupted |= asked.is_cancelled();
         }
+        self.close_prober(stopped.as_ref()).await;
         drop(watches);
         sightings.finish().await;
         let end = if interrupted { TrialEnd::Interrupted } else { TrialEnd::Completed };
@@ -146,19 +138,28 @@ impl Trial<'_> {
         end
     }
 
+    /// The clocks are compared for the last time. A prober that failed makes the trial an error, once.
+    async fn close_prober(&self, stopped: Option<&Stop>) {
+        let _ = self.prober.close_trial().await;
+        if let Some(failure) = self.prober.failure() {
+            let error = failure.to_string();
+            if !matches!(stopped, Some(Stop::Failed(said)) if *said == error) {
+                self.say(EventKind::TrialError(error)).await;
+            }
+        }
+    }
+
     /// Steps 1 to 5.
-    async fn until_recovered(
-        &mut self,
-        watches: &Watches,
-        tables: &mut Tables,
-        streams: &mut Option<Streams>,
-        restored: &mut bool,
-    ) -> Result<(), Stop> {
+    async fn until_recovered(&mut self, watches: &Watches, streams: &mut bool, restored: &mut bool) -> Result<(), Stop> {
         self.fresh_pod(watches).await?;
         self.look_ahead().await?;
-        self.rows_before(tables).await?;
+        self.rows_before().await?;
         let began = self.recorder.clock().now();
-        *streams = Some(self.start(tables).await?);
+        let probe = self.plan.scenario.probe.clone();
+        let load = self.plan.scenario.load.clone();
+        // From here on there is something to stop, also if the answer is never heard.
+        *streams = true;
+        self.ask(self.prober.start_streams(&probe, &load)).await?;
         self.steady(began).await?;
         if self.plan.scenario.faults.is_empty() {
             // The control trial: as long as a trial with a fault that does nothing.
@@ -174,7 +175,7 @@ impl Trial<'_> {
         };
         let (aftermaths, queue) = mpsc::unbounded_channel();
         let broken = async {
-            let result = self.break_and_recover(watches, tables, aftermaths).await;
+            let result = self.break_and_recover(watches, aftermaths).await;
             over.cancel();
             result
         };
@@ -184,12 +185,7 @@ impl Trial<'_> {
     }
 
     /// Steps 4 and 5. What is to go on beside them is sent to `aftermaths`.
-    async fn break_and_recover(
-        &mut self,
-        watches: &Watches,
-        tables: &Tables,
-        aftermaths: mpsc::UnboundedSender<Followed>,
-    ) -> Result<(), Stop> {
+    async fn break_and_recover(&mut self, watches: &Watches, aftermaths: mpsc::UnboundedSender<Followed>) -> Result<(), Stop> {
         self.step(Step::Faults).await;
         self.decorrelate().await?;
         for (index, fault) in self.plan.scenario.faults.iter().enumerate() {
@@ -203,7 +199,7 @@ impl Trial<'_> {
                 return Ok(());
             }
         }
-        self.recovered(tables).await
+        self.recovered().await
     }
 
     /// Step 1. The first trial has a fresh pod already.
@@ -247,26 +243,30 @@ impl Trial<'_> {
     }
 
     /// Step 2.
-    async fn rows_before(&mut self, tables: &mut Tables) -> Result<(), Stop> {
+    async fn rows_before(&mut self) -> Result<(), Stop> {
         self.step(Step::RowsBefore).await;
+        let open = OpenTrial {
+            run: self.run.to_owned(),
+            number: self.number,
+            host: self.address.host.clone(),
+            port: self.address.port,
+            user: self.address.user.clone(),
+            application: format!("comeback {}", self.run),
+            load_application: format!("comeback load {}", self.run),
+        };
+        self.ask(self.prober.open(open)).await?;
         let mark = uuid::Uuid::new_v4().to_string();
-        let server = self.server.clone();
-        let create = retry(self.platform.defaults().start_within, async |deadline| tables.create(&server, &mark, deadline).await);
-        self.unless_interrupted(create).await?.map_err(|error| Stop::Failed(format!("the database does not take our tables: {error}")))?;
-        self.unless_interrupted(self.describe_engine()).await?;
-        let snapshot = self.unless_interrupted(self.snapshot(tables)).await?;
+        self.ask(self.prober.create_tables(&mark, self.platform.defaults().start_within)).await?;
+        self.unless_stopped(self.describe_engine()).await?;
+        let snapshot = self.unless_stopped(self.snapshot()).await?;
         if let Answer::Unavailable(why) = &snapshot.server_start {
             let text = format!("The server does not tell when it started ({why}): its lives are told apart by pod and container alone");
             self.recorder.record(None, EventKind::Warning(text)).await;
         }
         self.say(EventKind::Snapshot(Side::Before, Box::new(snapshot))).await;
-
-        let ledger = self.recorder.ledger(self.number);
-        let writing = load::write_rows_before(&self.server, tables, &self.plan.scenario.load, &ledger.sender);
-        let written = self.unless_interrupted(writing).await;
-        ledger.finish().await;
-        written?.map_err(|error| Stop::Failed(chain(&error)))?;
-        self.read(tables, Side::Before).await
+        let load = self.plan.scenario.load.clone();
+        self.ask(self.prober.write_rows_before(&load)).await?;
+        self.read(Side::Before).await
     }
 
     /// Says once a run what the database calls itself.
@@ -274,15 +274,7 @@ impl Trial<'_> {
         if self.recorder.history().await.engine.is_some() {
             return;
         }
-        let deadline = Instant::now() + LOOK_DEADLINE;
-        let asked = async {
-            let mut session = self.server.connect("master", deadline).await?;
-            let version = session.ask("SELECT @@VERSION", deadline).await?;
-            let edition = session.ask("SELECT CONVERT(nvarchar(128), SERVERPROPERTY('Edition'))", deadline).await?;
-            session.close(deadline).await?;
-            Ok::<_, SqlError>((version, edition))
-        };
-        let Ok((Answer::Known(version), edition)) = asked.await else {
+        let Ok(EngineFacts { version: Answer::Known(version), edition }) = self.prober.describe_engine().await else {
             let text = "The database did not tell what it is: whether this is SQL Server or a stand-in is not known";
             self.recorder.record(None, EventKind::Warning(text.to_owned())).await;
             return;
@@ -297,33 +289,22 @@ impl Trial<'_> {
         self.recorder.record(None, EventKind::EngineSeen(engine)).await;
     }
 
-    async fn snapshot(&self, tables: &Tables) -> Snapshot {
+    async fn snapshot(&self) -> Snapshot {
         let (pod, service, volume) = self.cluster.look().await;
-        // A connection that fails is tried again: only a server that was asked and refused does not tell.
-        let server = &self.server;
-        let asked = retry(LOOK_DEADLINE, async |deadline| {
-            let mut session = server.connect("master", deadline).await?;
-            Tables::start_time(&mut session, deadline).await
-        });
-        let server_start = asked.await.unwrap_or_else(|error| Answer::Unavailable(error.to_string()));
-        let deadline = Instant::now() + LOOK_DEADLINE;
-        let volume_mark = tables.read_mark(&self.server, deadline).await;
+        let Looked { server_start, volume_mark } = self.prober.look().await;
         Snapshot { pod, service, volume, server_start, volume_mark }
     }
 
-    /// Step 3.
-    async fn start(&mut self, tables: &Tables) -> Result<Streams, Stop> {
-        let attempts = self.recorder.attempts(self.number);
-        let ledger = self.recorder.ledger(self.number);
-        let load = Server { application: load_application(self.run), ..self.server.clone() };
-        let scenario = &self.plan.scenario;
-        let probes = Probes::start(self.recorder.clock(), &scenario.probe, &load, tables, &attempts.sender)
-            .await
-            .map_err(|error| Stop::Failed(format!("cannot start the control stream on the loopback interface: {error}")))?;
-        let writers = Writers::start(&load, tables, &scenario.load, &ledger.sender);
-        Ok(Streams { probes, writers, attempts, ledger })
+    /// Every attempt and every write is recorded when this returns, or the prober has failed.
+    async fn stop_streams(&self) {
+        if let Err(error) = self.prober.stop_streams(self.plan.scenario.probe.timeout.0).await
+            && self.prober.failure().is_none()
+        {
+            self.say(EventKind::TrialError(format!("could not stop the streams: {error}"))).await;
+        }
     }
 
+    /// Step 3.
     async fn steady(&mut self, began: Moment) -> Result<(), Stop> {
         self.step(Step::SteadyState).await;
         let steady_for = self.plan.settings.steady_for;
@@ -361,7 +342,7 @@ impl Trial<'_> {
                 return Ok(false);
             }
         };
-        let life = self.unless_interrupted(self.life()).await?;
+        let life = self.ask(self.prober.life()).await?;
         let victim = Victim { what: aim.what.clone(), mechanism: aim.mechanism.clone(), pod: aim.pod.clone(), life };
         self.say(EventKind::FaultResolved(index, Box::new(victim))).await;
         for undo in &aim.undo {
@@ -394,26 +375,14 @@ impl Trial<'_> {
     async fn back_from_the_last(&self) -> Result<bool, Stop> {
         let mut live = self.recorder.live();
         let back = live.wait_for(|live| live.first_good.is_some());
-        Ok(self.unless_interrupted(timeout(self.plan.settings.give_up_after, back)).await?.is_ok())
-    }
-
-    /// The life of the server that answers now, if one does and tells.
-    async fn life(&self) -> Option<Incarnation> {
-        let deadline = Instant::now() + LIFE_DEADLINE;
-        let mut session = self.server.connect("master", deadline).await.ok()?;
-        Tables::start_time(&mut session, deadline).await.ok()?.known().cloned().map(Incarnation)
+        Ok(self.unless_stopped(timeout(self.plan.settings.give_up_after, back)).await?.is_ok())
     }
 
     /// Step 5.
-    async fn recovered(&mut self, tables: &Tables) -> Result<(), Stop> {
+    async fn recovered(&mut self) -> Result<(), Stop> {
         self.step(Step::Recovery).await;
         let give_up = Instant::now() + self.plan.settings.give_up_after;
-        let shutdown = self.shutdown.clone();
-        let good = tokio::select! {
-            biased;
-            () = shutdown.cancelled() => return Err(Stop::Interrupted),
-            good = self.read_back_first_good(tables, give_up) => good?,
-        };
+        let good = self.unless_stopped(self.read_back_first_good(give_up)).await??;
         let stable = match good {
             Some(due) => {
                 let left = give_up.saturating_duration_since(Instant::now());
@@ -426,7 +395,7 @@ impl Trial<'_> {
     }
 
     /// Waits for the first good write and reads it back. Returns when it was due; `None`: none came.
-    async fn read_back_first_good(&self, tables: &Tables, give_up: Instant) -> Result<Option<Moment>, Stop> {
+    async fn read_back_first_good(&self, give_up: Instant) -> Result<Option<Moment>, Stop> {
         let mut live = self.recorder.live();
         loop {
             let waiting = live.wait_for(|live| live.first_good.is_some() || live.broken.is_some());
@@ -437,15 +406,10 @@ impl Trial<'_> {
                 return Err(Stop::Failed(broken.to_string()));
             }
             let Some((number, due)) = good else { continue };
-            let started = self.recorder.clock().now();
-            let deadline = Instant::now() + LOOK_DEADLINE;
-            let key = RowKey { writer: PROBE_WRITER, seq: number };
-            let held = tables.holds(&self.server, key, deadline).await;
-            let ended = self.recorder.clock().now();
             // The service may go away again: the row is looked for until the run gives up.
-            if let Ok(found) = held {
-                self.say(EventKind::ReadBack(ReadBack { number, started, ended, found })).await;
-                if found {
+            if let Ok(held) = self.prober.holds(RowKey { writer: PROBE_WRITER, seq: number }).await {
+                self.say(EventKind::ReadBack(ReadBack { number, started: held.started, ended: held.ended, found: held.found })).await;
+                if held.found {
                     return Ok(Some(due));
                 }
             }
@@ -477,9 +441,10 @@ impl Trial<'_> {
         self.stable_since(Step::AfterUndo, since).await
     }
 
+    /// `since` is a moment of the runner: an attempt that may have been due before it does not count.
     async fn stable_since(&self, step: Step, since: Moment) -> Result<(), Stop> {
         let settings = &self.plan.settings;
-        let stable = self.streak(since, settings.stable_for, settings.give_up_after).await?;
+        let stable = self.streak(since.plus(self.prober.doubt()), settings.stable_for, settings.give_up_after).await?;
         self.say(EventKind::Stable(step, stable)).await;
         Ok(())
     }
@@ -488,7 +453,7 @@ impl Trial<'_> {
     async fn streak(&self, since: Moment, length: Duration, deadline: Duration) -> Result<bool, Stop> {
         let mut live = self.recorder.live();
         let waiting = live.wait_for(|live| live.streak.length_since(since) >= length || live.broken.is_some());
-        match self.unless_interrupted(timeout(deadline, waiting)).await? {
+        match self.unless_stopped(timeout(deadline, waiting)).await? {
             Ok(Ok(live)) => match &live.broken {
                 Some(broken) => Err(Stop::Failed(broken.to_string())),
                 None => Ok(true),
@@ -498,43 +463,52 @@ impl Trial<'_> {
     }
 
     /// Step 7.
-    async fn rows_after(&mut self, tables: &Tables) -> Result<(), Stop> {
+    async fn rows_after(&mut self) -> Result<(), Stop> {
         self.step(Step::RowsAfter).await;
-        let application = load_application(self.run);
-        let server = self.server.clone();
-        let settled = match self.unless_interrupted(settle(&server, &application)).await? {
-            Ok(()) => Answer::Known(()),
-            Err(why) => {
-                let text = format!("Whether the writes in doubt were applied is not settled: {why}");
-                self.recorder.record(None, EventKind::Warning(text)).await;
-                Answer::Unavailable(why)
-            }
+        let settled = match self.unless_stopped(self.prober.settle()).await? {
+            Ok(settled) => settled,
+            Err(error) => Answer::Unavailable(error.to_string()),
         };
+        if let Answer::Unavailable(why) = &settled {
+            let text = format!("Whether writes in doubt were applied is not settled: {why}");
+            self.recorder.record(None, EventKind::Warning(text)).await;
+        }
         self.say(EventKind::Settled(settled)).await;
-        let read = self.read(tables, Side::After).await;
-        let snapshot = self.unless_interrupted(self.snapshot(tables)).await?;
+        let read = self.read(Side::After).await;
+        let snapshot = self.unless_stopped(self.snapshot()).await?;
         self.say(EventKind::Snapshot(Side::After, Box::new(snapshot))).await;
         read
     }
 
     /// Reads both tables, whatever came before; a server that no longer has them has told, too.
-    async fn read(&mut self, tables: &Tables, side: Side) -> Result<(), Stop> {
+    async fn read(&mut self, side: Side) -> Result<(), Stop> {
         let ledger = self.recorder.history().await.trials.swap_remove(self.number as usize - 1).ledger;
+        let trial = Tables::new(self.run, self.number).trial;
         let label = (self.plan.scenario.name.as_str(), self.plan.number);
         let file = match side {
             Side::Before => &mut *self.rows_before,
             Side::After => &mut *self.rows_after,
         };
-        let server = &self.server;
-        let shutdown = self.shutdown.clone();
+        let prober = self.prober;
         let reading = async {
-            // Only the connection is tried again: a read that broke off has left rows in the file.
-            let mut session = retry(READ_DEADLINE, async |deadline| server.connect(DATABASE, deadline).await).await?;
-            final_read::read_tables(&mut session, tables, &ledger, label, file).await
+            let mut reads = Vec::with_capacity(TABLES.len());
+            for table in TABLES {
+                let mut reading = Reading::new(table, &trial, &ledger, label, file);
+                let end = prober.read_table(table, |row| reading.push(row).map_err(|error| chain(&error))).await;
+                // Also what came before a read broke off.
+                let read = reading.finish().map_err(|error| ProberError::Work(chain(&error)));
+                match end? {
+                    TableEnd::Read => reads.push(read?),
+                    TableEnd::Gone => {
+                        return Ok(TABLES.map(|table| TableRead { table: table.to_owned(), ..TableRead::default() }).to_vec());
+                    }
+                }
+            }
+            Ok::<_, ProberError>(reads)
         };
         let result = tokio::select! {
             biased;
-            () = shutdown.cancelled() => return Err(Stop::Interrupted),
+            () = self.shutdown.cancelled() => return Err(Stop::Interrupted),
             result = reading => result,
         };
         match result {
@@ -543,17 +517,7 @@ impl Trial<'_> {
                     self.say(EventKind::TableRead(side, Box::new(read))).await;
                 }
             }
-            Err(error) => {
-                // Is it the tables that are gone, or the server? Gone tables are read: they hold nothing.
-                let gone = tables.read_mark(&self.server, Instant::now() + LOOK_DEADLINE).await == Answer::Known(None);
-                if gone && error.code().is_some() {
-                    for table in TABLES {
-                        self.say(EventKind::TableRead(side, Box::new(TableRead { table: table.to_owned(), ..TableRead::default() }))).await;
-                    }
-                } else {
-                    self.say(EventKind::TableReadFailed(side, error.to_string())).await;
-                }
-            }
+            Err(error) => self.say(EventKind::TableReadFailed(side, error.to_string())).await,
         }
         Ok(())
     }
@@ -565,6 +529,23 @@ impl Trial<'_> {
     async fn step(&self, step: Step) {
         (self.progress)(step);
         self.say(EventKind::Step(step)).await;
+    }
+
+    /// Asks the prober for something that the trial cannot do without.
+    async fn ask<T>(&self, answer: impl Future<Output = Result<T, ProberError>>) -> Result<T, Stop> {
+        self.unless_stopped(answer).await?.map_err(|error| Stop::Failed(error.to_string()))
+    }
+
+    /// As [`Self::unless_interrupted`], for what makes no sense without a prober.
+    async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Result<T, Stop> {
+        let work = async {
+            tokio::select! {
+                biased;
+                failure = self.prober.failed() => Err(Stop::Failed(failure.to_string())),
+                done = work => Ok(done),
+            }
+        };
+        self.unless_interrupted(work).await?
     }
 
     async fn unless_interrupted<T>(&self, work: impl Future<Output = T>) -> Result<T, Stop> {
@@ -601,21 +582,4 @@ fn a_moment_after(asked: &CancellationToken) -> (CancellationToken, DropGuard) {
     });
     let guard = closing.clone().drop_guard();
     (closing, guard)
-}
-
-/// What the server sees as `program_name` of the writers and probes: the final read waits for their sessions to end, not for its own.
-fn load_application(run: &str) -> String {
-    format!("comeback load {run}")
-}
-
-/// Tries until it works or the deadline has passed; the last error is returned. Each try may take [`LOOK_DEADLINE`].
-async fn retry<T>(within: Duration, mut work: impl AsyncFnMut(Instant) -> Result<T, SqlError>) -> Result<T, SqlError> {
-    let end = Instant::now() + within;
-    loop {
-        match work((Instant::now() + LOOK_DEADLINE).min(end)).await {
-            Ok(value) => return Ok(value),
-            Err(error) if Instant::now() + RETRY_PERIOD > end => return Err(error),
-            Err(_) => sleep(RETRY_PERIOD).await,
-        }
-    }
 }

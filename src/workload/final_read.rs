@@ -5,16 +5,19 @@
 
 use std::{
     fs::File,
+    future::Future,
     io::{self, BufWriter, Write as _},
     time::Duration,
 };
 
-use super::{Row, Session, SqlError, Tables, TrialKey, rows::hexadecimal};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::{Row, Session, SqlError, SqlErrorKind, Tables, TrialKey, rows::hexadecimal};
 use crate::{
-    event::{Outcome, PROBE_WRITER, RowKey, TABLES, TableRead},
+    event::{Outcome, PROBE_WRITER, RowKey, Stage, TableRead},
     measure::Ledger,
 };
-use sha2::{Digest as _, Sha256};
 
 /// The longest silence between two rows of a final read.
 pub const ROW_DEADLINE: Duration = Duration::from_secs(30);
@@ -22,8 +25,9 @@ pub const ROW_DEADLINE: Duration = Duration::from_secs(30);
 /// The header of the CSV files of rows.
 pub const HEADER: [&str; 9] = ["scenario", "trial", "table", "writer", "seq", "payload", "checksum", "incarnation", "id"];
 
-/// A row as the server returned it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A row as the server returned it. In JSON a list of its columns: millions of them travel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Columns", into = "Columns")]
 pub struct ReadRow {
     /// Who wrote it, as stored.
     pub writer: i64,
@@ -37,6 +41,20 @@ pub struct ReadRow {
     pub incarnation: Option<String>,
     /// Its place in the server's order, where the table has one.
     pub id: Option<i64>,
+}
+
+type Columns = (i64, i64, String, i64, Option<String>, Option<i64>);
+
+impl From<Columns> for ReadRow {
+    fn from((writer, seq, payload, checksum, incarnation, id): Columns) -> Self {
+        Self { writer, seq, payload, checksum, incarnation, id }
+    }
+}
+
+impl From<ReadRow> for Columns {
+    fn from(row: ReadRow) -> Self {
+        (row.writer, row.seq, row.payload, row.checksum, row.incarnation, row.id)
+    }
 }
 
 /// Compares the rows of one table, in the order (writer, seq, id), with what should be there.
@@ -146,43 +164,102 @@ fn line<I: IntoIterator<Item = T>, T: AsRef<[u8]>>(cells: I) -> io::Result<Vec<u
     writer.into_inner().map_err(|error| io::Error::other(error.to_string()))
 }
 
-/// Reads both tables of a trial, compares them with the ledger and appends their rows to the file.
+/// A table that is being read: its rows are compared and appended to the file as they come.
+#[derive(Debug)]
+pub struct Reading<'a> {
+    table: &'a str,
+    label: (&'a str, u32),
+    comparison: Comparison<'a>,
+    hash: Sha256,
+    file: &'a mut RowFile,
+}
+
+/// The rows of a table could not be written to their file.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write the rows of table `{table}` to their file")]
+pub struct RowFileError {
+    table: String,
+    source: io::Error,
+}
+
+impl<'a> Reading<'a> {
+    /// Begins with no row. `label` is what the file calls the trial: the scenario's name, and which trial of it.
+    #[must_use]
+    pub fn new(table: &'a str, trial: &'a TrialKey, ledger: &'a Ledger, label: (&'a str, u32), file: &'a mut RowFile) -> Self {
+        Self { table, label, comparison: Comparison::new(table, trial, ledger), hash: Sha256::new(), file }
+    }
+
+    /// Takes the next row.
+    ///
+    /// # Errors
+    /// If the file cannot take it.
+    pub fn push(&mut self, row: &ReadRow) -> Result<(), RowFileError> {
+        let line = csv_line(self.label, self.table, row);
+        line.and_then(|line| {
+            self.hash.update(&line);
+            self.file.append(&line)
+        })
+        .map_err(|source| self.error(source))?;
+        self.comparison.push(row);
+        Ok(())
+    }
+
+    /// How many rows were taken.
+    #[must_use]
+    pub const fn rows(&self) -> u64 {
+        self.comparison.read.rows
+    }
+
+    /// Writes out what was read so far, for a read that broke off too.
+    ///
+    /// # Errors
+    /// If the file cannot take it.
+    pub fn flush(&mut self) -> Result<(), RowFileError> {
+        self.file.flush().map_err(|source| self.error(source))
+    }
+
+    /// What was found.
+    ///
+    /// # Errors
+    /// If the file cannot take the last rows.
+    pub fn finish(mut self) -> Result<TableRead, RowFileError> {
+        self.flush()?;
+        let mut read = self.comparison.finish();
+        read.sha256 = hexadecimal(&self.hash.finalize());
+        Ok(read)
+    }
+
+    fn error(&self, source: io::Error) -> RowFileError {
+        RowFileError { table: self.table.to_owned(), source }
+    }
+}
+
+/// Reads a table from end to end and hands over its rows in order, so many at a time, the last time fewer. Returns how many there were.
 ///
 /// # Errors
-/// If the server refuses or breaks off; the file then ends with the last row that came.
-pub async fn read_tables(
+/// If the server refuses or breaks off, or if nobody takes the rows any more.
+pub async fn read_table<F: Future<Output = Result<(), String>>>(
     session: &mut Session,
     tables: &Tables,
-    ledger: &Ledger,
-    label: (&str, u32),
-    file: &mut RowFile,
-) -> Result<Vec<TableRead>, SqlError> {
-    let mut reads = Vec::with_capacity(TABLES.len());
-    for table in TABLES {
-        let mut comparison = Comparison::new(table, &tables.trial, ledger);
-        let mut hash = Sha256::new();
-        let streamed = session
-            .stream(&tables.read_all(table), ROW_DEADLINE, |row| {
-                let row = read_row(row).map_err(|error| format!("cannot read a row of table `{table}`: {error}"))?;
-                let line =
-                    csv_line(label, table, &row).map_err(|error| format!("cannot write a row of table `{table}` to its file: {error}"))?;
-                hash.update(&line);
-                file.append(&line).map_err(|error| format!("cannot write a row of table `{table}` to its file: {error}"))?;
-                comparison.push(&row);
-                Ok(())
-            })
-            .await;
-        let flushed = file.flush();
-        streamed?;
-        flushed.map_err(|error| SqlError {
-            stage: crate::event::Stage::Write,
-            kind: super::SqlErrorKind::Broken(format!("cannot write the rows of table `{table}` to their file: {error}")),
-        })?;
-        let mut read = comparison.finish();
-        read.sha256 = hexadecimal(&hash.finalize());
-        reads.push(read);
+    table: &str,
+    at_a_time: usize,
+    mut take: impl FnMut(Vec<ReadRow>) -> F,
+) -> Result<u64, SqlError> {
+    let broken = |text: String| SqlError { stage: Stage::Write, kind: SqlErrorKind::Broken(text) };
+    let mut rows = session.stream(&tables.read_all(table), ROW_DEADLINE).await?;
+    let mut count = 0;
+    let mut taken = Vec::with_capacity(at_a_time);
+    while let Some(row) = rows.next(ROW_DEADLINE).await? {
+        taken.push(read_row(&row).map_err(|error| broken(format!("cannot read a row of table `{table}`: {error}")))?);
+        count += 1;
+        if taken.len() >= at_a_time {
+            take(std::mem::replace(&mut taken, Vec::with_capacity(at_a_time))).await.map_err(broken)?;
+        }
     }
-    Ok(reads)
+    if !taken.is_empty() {
+        take(taken).await.map_err(broken)?;
+    }
+    Ok(count)
 }
 
 fn read_row(row: &tiberius::Row) -> Result<ReadRow, tiberius::error::Error> {

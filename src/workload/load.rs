@@ -52,6 +52,13 @@ pub fn share(load: &Load) -> Vec<(u32, u64)> {
         .collect()
 }
 
+/// How many batches the busiest writer writes before the first fault.
+#[must_use]
+pub fn batches(load: &Load) -> u32 {
+    let busiest = share(load).into_iter().map(|(_, rows)| rows.div_ceil(BATCH)).max().unwrap_or(0);
+    u32::try_from(busiest).unwrap_or(u32::MAX)
+}
+
 /// Writes the rows before the first fault, as fast as it goes, over as many connections as there are writers.
 ///
 /// # Errors

@@ -5,6 +5,7 @@
 
 use std::{fmt, future::Future, time::Duration};
 
+use futures::{TryStreamExt as _, stream::BoxStream};
 use tiberius::{AuthMethod, Client, Config, EncryptionLevel, error::IoErrorKind};
 use tokio::{
     net::TcpStream,
@@ -214,19 +215,10 @@ impl Session {
         .await
     }
 
-    /// Runs a query and hands each row to `take` as it comes, in constant memory. `stall` is the longest silence between two rows.
-    pub async fn stream(
-        &mut self,
-        sql: &str,
-        stall: Duration,
-        mut take: impl FnMut(&tiberius::Row) -> Result<(), String>,
-    ) -> Result<(), SqlError> {
-        use futures::TryStreamExt as _;
-        let mut rows = bounded(Stage::Write, Instant::now() + stall, self.client.simple_query(sql)).await?.into_row_stream();
-        while let Some(row) = bounded(Stage::Write, Instant::now() + stall, rows.try_next()).await? {
-            take(&row).map_err(|text| SqlError { stage: Stage::Write, kind: SqlErrorKind::Broken(text) })?;
-        }
-        Ok(())
+    /// Runs a query whose rows are taken one by one, in constant memory. `stall` is the longest silence before the first.
+    pub async fn stream(&mut self, sql: &str, stall: Duration) -> Result<Rows<'_>, SqlError> {
+        let stream = bounded(Stage::Write, Instant::now() + stall, self.client.simple_query(sql)).await?;
+        Ok(Rows(stream.into_row_stream()))
     }
 
     /// Asks for one text that this server may not have, or may not let us see.
@@ -247,6 +239,16 @@ impl Session {
     /// Ends the session in good order.
     pub async fn close(self, deadline: Instant) -> Result<(), SqlError> {
         bounded(Stage::Write, deadline, self.client.close()).await
+    }
+}
+
+/// The rows of a query, as they come.
+pub struct Rows<'a>(BoxStream<'a, Result<tiberius::Row, tiberius::error::Error>>);
+
+impl Rows<'_> {
+    /// The next one; `None`: that was all. `stall` is the longest silence before it.
+    pub async fn next(&mut self, stall: Duration) -> Result<Option<tiberius::Row>, SqlError> {
+        bounded(Stage::Write, Instant::now() + stall, self.0.try_next()).await
     }
 }
 

@@ -7,13 +7,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::{
-    event::Answer,
-    workload::{Server, Session, SqlError},
-};
+use super::{Server, Session, SqlError};
+use crate::event::Answer;
 
-/// How long the sessions of the writers and probes may take to end.
-const SETTLE_DEADLINE: Duration = Duration::from_secs(10);
 const PERIOD: Duration = Duration::from_millis(50);
 
 /// Waits until the server has no session of `application` any more.
@@ -23,8 +19,8 @@ const PERIOD: Duration = Duration::from_millis(50);
 ///
 /// # Errors
 /// In words: why nobody knows.
-pub(super) async fn settle(server: &Server, application: &str) -> Result<(), String> {
-    let deadline = Instant::now() + SETTLE_DEADLINE;
+pub async fn settle(server: &Server, application: &str, within: Duration) -> Result<(), String> {
+    let deadline = Instant::now() + within;
     let text = |error: SqlError| error.to_string();
     let mut session = server.connect("master", deadline).await.map_err(text)?;
     let witness = server.connect("master", deadline).await.map_err(text)?;
@@ -37,10 +33,7 @@ pub(super) async fn settle(server: &Server, application: &str) -> Result<(), Str
         match count(&mut session, application, deadline).await? {
             0 => break,
             open if Instant::now() + PERIOD > deadline => {
-                return Err(format!(
-                    "{open} sessions of the writers were still open after {}",
-                    humantime::format_duration(SETTLE_DEADLINE)
-                ));
+                return Err(format!("{open} sessions of the writers were still open after {}", humantime::format_duration(within)));
             }
             _ => sleep(PERIOD).await,
         }
