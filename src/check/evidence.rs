@@ -47,6 +47,9 @@ pub(super) fn proof(trial: &TrialHistory) -> Proof {
                 proof.evidence.push(evidence);
                 proof.missing.extend(missing);
             }
+            FaultSpec::CrashNode(_) => {
+                pods.demand(&[Look::PodUid, Look::ContainerId], &format!("`{name}`{label}: neither the pod nor its container was replaced"))
+            }
         }
         if fault.confirmed.is_none() {
             proof.missing.push(format!("`{name}`{label}: its effect was not seen in the cluster"));

@@ -260,7 +260,7 @@ fn blind_spots(trial: &TrialHistory) -> Vec<String> {
     let mut spots = Vec::new();
     // Exhaustive, so that a new fault must say what it cannot show.
     let keeps_page_cache = trial.plan.scenario.faults.iter().all(|fault| match fault {
-        FaultSpec::KillProcess(_) | FaultSpec::DeletePod(_) | FaultSpec::DrainNode(_) => true,
+        FaultSpec::KillProcess(_) | FaultSpec::DeletePod(_) | FaultSpec::DrainNode(_) | FaultSpec::CrashNode(_) => true,
     });
     if keeps_page_cache {
         spots.push(

@@ -13,7 +13,7 @@ use crate::{
         FaultHistory, Ledger, TrialHistory,
         makers::{ms, ok, ok_by, refused},
     },
-    scenario::{DeletePod, Expect, FaultSpec, Load, Probe, Scenario},
+    scenario::{DeletePod, Expect, FaultSpec, Load, Probe, Scenario, TargetShape},
 };
 
 pub(super) fn a_pod(name: &str, node: &str, container: &str) -> PodFacts {
@@ -75,6 +75,7 @@ pub(super) fn clean() -> TrialHistory {
         name: "delete-pod".into(),
         about: None,
         tags: Vec::new(),
+        target: TargetShape::Deployment,
         load: Load::default(),
         probe: Probe::default(),
         faults: vec![FaultSpec::DeletePod(DeletePod::default())],

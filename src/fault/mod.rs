@@ -16,6 +16,7 @@
 //! 4. say in `check/evidence.rs` what proves it, and in `check/judge.rs` what it cannot show;
 //! 5. add a scenario, a test in which it does nothing, and a line in the README.
 
+mod crash_node;
 mod delete_pod;
 mod drain_node;
 mod journal;
@@ -90,6 +91,9 @@ pub enum FaultError {
         /// The pods, with their namespaces.
         bystanders: Vec<String>,
     },
+    /// This place cannot do it.
+    #[error("{0}")]
+    NotPossible(String),
     /// A disruption budget would not let the pod go.
     #[error("pod `{pod}` could not be evicted within {}: {refusal}", humantime::format_duration(*.deadline))]
     EvictionBlocked {
@@ -125,6 +129,7 @@ impl Fault for FaultSpec {
             Self::KillProcess(fault) => fault.aim(scene).await,
             Self::DeletePod(fault) => fault.aim(scene).await,
             Self::DrainNode(fault) => fault.aim(scene).await,
+            Self::CrashNode(fault) => fault.aim(scene).await,
         }
     }
 
@@ -133,6 +138,7 @@ impl Fault for FaultSpec {
             Self::KillProcess(fault) => fault.inject(scene, aim).await,
             Self::DeletePod(fault) => fault.inject(scene, aim).await,
             Self::DrainNode(fault) => fault.inject(scene, aim).await,
+            Self::CrashNode(fault) => fault.inject(scene, aim).await,
         }
     }
 
@@ -141,6 +147,7 @@ impl Fault for FaultSpec {
             Self::KillProcess(fault) => fault.confirm(scene, aim).await,
             Self::DeletePod(fault) => fault.confirm(scene, aim).await,
             Self::DrainNode(fault) => fault.confirm(scene, aim).await,
+            Self::CrashNode(fault) => fault.confirm(scene, aim).await,
         }
     }
 }

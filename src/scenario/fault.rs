@@ -25,13 +25,20 @@ pub enum FaultSpec {
     DeletePod(DeletePod),
     /// The node that runs the database is cordoned and emptied, as for maintenance.
     DrainNode(DrainNode),
+    /// The node that runs the database loses its power.
+    CrashNode(CrashNode),
 }
 
 impl FaultSpec {
     /// Every fault there is, with its defaults.
     #[must_use]
-    pub fn all() -> [Self; 3] {
-        [Self::KillProcess(KillProcess::default()), Self::DeletePod(DeletePod::default()), Self::DrainNode(DrainNode::default())]
+    pub fn all() -> [Self; 4] {
+        [
+            Self::KillProcess(KillProcess::default()),
+            Self::DeletePod(DeletePod::default()),
+            Self::DrainNode(DrainNode::default()),
+            Self::CrashNode(CrashNode::default()),
+        ]
     }
 
     /// The name as it is written in a scenario file.
@@ -41,6 +48,7 @@ impl FaultSpec {
             Self::KillProcess(_) => "killProcess",
             Self::DeletePod(_) => "deletePod",
             Self::DrainNode(_) => "drainNode",
+            Self::CrashNode(_) => "crashNode",
         }
     }
 }
@@ -117,6 +125,53 @@ pub struct DrainNode {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "HumanDuration")]
     pub grace: Option<HumanDuration>,
+}
+
+/// Takes the power from a node; it is started again afterwards.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct CrashNode {
+    /// Which node.
+    pub node: NodeChoice,
+    /// How long after the crash the node is started again, whether or not the database is back. Default: when the recovery is over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "HumanDuration")]
+    pub restore_after: Option<HumanDuration>,
+    /// What is done, as an operator would, for a pod that hangs on the dead node.
+    pub assist: Assist,
+}
+
+/// What is done for a pod that stays on a dead node and keeps its place there.
+///
+/// The pod of a `StatefulSet` is replaced only when it is certain that it has ended, so it waits for one of these, or for its node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Assist {
+    /// Nothing: what Kubernetes does on its own is measured.
+    #[default]
+    None,
+    /// The pod is deleted with a grace of nothing, without waiting for its node.
+    ForceDelete,
+    /// The node gets the taint `node.kubernetes.io/out-of-service`, which has its pods removed and its volumes detached.
+    OutOfServiceTaint,
+    /// The node's object is deleted; it registers again when it starts.
+    DeleteNode,
+}
+
+impl Assist {
+    /// Every kind of help there is.
+    pub const ALL: [Self; 4] = [Self::None, Self::ForceDelete, Self::OutOfServiceTaint, Self::DeleteNode];
+
+    /// Its name as it is written in a scenario file.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::ForceDelete => "forceDelete",
+            Self::OutOfServiceTaint => "outOfServiceTaint",
+            Self::DeleteNode => "deleteNode",
+        }
+    }
 }
 
 /// Which node a fault hits.

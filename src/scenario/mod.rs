@@ -35,8 +35,8 @@ mod yaml;
 
 pub use diagnostics::{Diagnostic, Diagnostics};
 pub use duration::HumanDuration;
-pub use fault::{DeletePod, DrainNode, FaultSpec, KillProcess, NodeChoice, Signal};
+pub use fault::{Assist, CrashNode, DeletePod, DrainNode, FaultSpec, KillProcess, NodeChoice, Signal};
 pub use read::parse;
 pub use schema::schema;
 pub use suite::{MAX_FILE, ScenarioFile, Suite};
-pub use types::{Expect, Limit, Load, MovedTo, Probe, Rate, Scenario, ServiceAddress};
+pub use types::{Expect, Limit, Load, MovedTo, Probe, Rate, Scenario, ServiceAddress, TargetShape};

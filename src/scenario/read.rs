@@ -6,8 +6,8 @@
 use std::{collections::BTreeMap, num::NonZeroU32, ops::RangeInclusive, time::Duration};
 
 use super::{
-    DeletePod, Diagnostics, DrainNode, Expect, FaultSpec, HumanDuration, KillProcess, Limit, Load, MovedTo, NodeChoice, Probe, Rate,
-    Scenario, ServiceAddress, Signal,
+    Assist, CrashNode, DeletePod, Diagnostics, DrainNode, Expect, FaultSpec, HumanDuration, KillProcess, Limit, Load, MovedTo, NodeChoice,
+    Probe, Rate, Scenario, ServiceAddress, Signal, TargetShape,
     diagnostics::{Diagnostic, Excerpt, listed, quoted},
     fault::MAX_PROCESS,
     source::Source,
@@ -70,6 +70,7 @@ fn scenario(node: &Node, reader: &mut Reader<'_>) -> (Option<Scenario>, Option<(
     let place = fields.node("name").map(|node| r.excerpt(node, "named here"));
     let about = fields.optional("about", r, about);
     let tags = fields.optional("tags", r, tags);
+    let target = fields.optional("target", r, |node, r| choice(node, &TargetShape::ALL, "a shape of the workload", r));
     let load = fields.optional("load", r, load);
     let probe = fields.optional("probe", r, probe);
     let faults =
@@ -82,6 +83,7 @@ fn scenario(node: &Node, reader: &mut Reader<'_>) -> (Option<Scenario>, Option<(
 
     let expect_node = fields.node("expect");
     waits_fit(&fields, stable_for, give_up_after, expect.as_ref(), r);
+    restores_fit(&fields, faults.as_deref(), give_up_after, r);
     if let (Some([]), Some(Some(MovedTo::OtherNode)), Some(node)) = (faults.as_deref(), expect.as_ref().map(|e| e.moved_to), expect_node) {
         r.found.push(
             Diagnostic::at(
@@ -99,6 +101,7 @@ fn scenario(node: &Node, reader: &mut Reader<'_>) -> (Option<Scenario>, Option<(
         name,
         about,
         tags: tags.unwrap_or_default(),
+        target: target.unwrap_or_default(),
         load: load.unwrap_or_default(),
         probe: probe.unwrap_or_default(),
         faults,
@@ -132,6 +135,21 @@ fn waits_fit(
         let message = format!("the run gives up after `{give_up}`, before `recoveryWithin` (`{limit}`) could be exceeded");
         reader.found.push(
             Diagnostic::at(reader.excerpt(node, ""), message).help("`giveUpAfter` must not be shorter than the longest `recoveryWithin`"),
+        );
+    }
+}
+
+/// Notes a node that would be started again only after the run has given up.
+fn restores_fit(fields: &Fields<'_>, faults: Option<&[FaultSpec]>, give_up_after: Option<HumanDuration>, reader: &mut Reader<'_>) {
+    let (Some(give_up), Some(node)) = (give_up_after, fields.node("giveUpAfter")) else { return };
+    let restores = faults.into_iter().flatten().filter_map(|fault| match fault {
+        FaultSpec::CrashNode(CrashNode { restore_after, .. }) => *restore_after,
+        FaultSpec::KillProcess(_) | FaultSpec::DeletePod(_) | FaultSpec::DrainNode(_) => None,
+    });
+    if let Some(latest) = restores.max().filter(|latest| *latest > give_up) {
+        let message = format!("the run gives up after `{give_up}`, before `restoreAfter` (`{latest}`) has passed");
+        reader.found.push(
+            Diagnostic::at(reader.excerpt(node, ""), message).help("`giveUpAfter` must not be shorter than the longest `restoreAfter`"),
         );
     }
 }
@@ -296,6 +314,7 @@ fn fault(node: &Node, reader: &mut Reader<'_>) -> Option<FaultSpec> {
         FaultSpec::KillProcess(_) => kill_process(parameters, reader).map(FaultSpec::KillProcess),
         FaultSpec::DeletePod(_) => delete_pod(parameters, reader).map(FaultSpec::DeletePod),
         FaultSpec::DrainNode(_) => drain_node(parameters, reader).map(FaultSpec::DrainNode),
+        FaultSpec::CrashNode(_) => crash_node(parameters, reader).map(FaultSpec::CrashNode),
     });
     spec.filter(|_| more.is_empty())
 }
@@ -361,6 +380,15 @@ fn drain_node(node: &Node, reader: &mut Reader<'_>) -> Option<DrainNode> {
     Some(DrainNode { node: chosen.unwrap_or_default(), grace })
 }
 
+fn crash_node(node: &Node, reader: &mut Reader<'_>) -> Option<CrashNode> {
+    let mut fields = Fields::of(node, "a map such as `{ node: target, restoreAfter: 90s }`", reader)?;
+    let chosen = fields.optional("node", reader, |node, r| choice(node, &NodeChoice::ALL, "a choice of node", r));
+    let restore_after = fields.optional("restoreAfter", reader, |node, r| duration(node, &ANY_TIME, r));
+    let assist = fields.optional("assist", reader, |node, r| choice(node, &Assist::ALL, "a kind of assist", r));
+    fields.finish(reader);
+    Some(CrashNode { node: chosen.unwrap_or_default(), restore_after, assist: assist.unwrap_or_default() })
+}
+
 fn grace(node: &Node, reader: &mut Reader<'_>) -> Option<HumanDuration> {
     duration(node, &ANY_TIME, reader)
 }
@@ -424,6 +452,7 @@ mod tests {
             name: "smallest".into(),
             about: None,
             tags: Vec::new(),
+            target: TargetShape::Deployment,
             load: Load::default(),
             probe: Probe::default(),
             faults: Vec::new(),

@@ -76,6 +76,9 @@ pub struct Scenario {
     #[serde(default)]
     #[schemars(length(max = MAX_TAGS), inner(regex(pattern = NAME_PATTERN)), extend("uniqueItems" = true))]
     pub tags: Vec<String>,
+    /// Which shape of the workload is broken.
+    #[serde(default)]
+    pub target: TargetShape,
     /// What is written while the fault happens.
     #[serde(default)]
     pub load: Load,
@@ -108,6 +111,34 @@ pub struct Scenario {
 
 fn one() -> NonZeroU32 {
     NonZeroU32::MIN
+}
+
+/// The shape of the workload under test. They recover differently, above all when a node dies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum TargetShape {
+    /// A `Deployment` of one replica that is recreated, with a readiness probe.
+    #[default]
+    Deployment,
+    /// A `StatefulSet` of one replica: its pod is replaced only when it is certain that the old one has ended.
+    StatefulSet,
+    /// The manifest of Microsoft's guide as it stands: a `Deployment` that is rolled, without a probe.
+    Guide,
+}
+
+impl TargetShape {
+    /// Every shape there is.
+    pub const ALL: [Self; 3] = [Self::Deployment, Self::StatefulSet, Self::Guide];
+
+    /// Its name as it is written in a scenario file.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Deployment => "deployment",
+            Self::StatefulSet => "statefulSet",
+            Self::Guide => "guide",
+        }
+    }
 }
 
 /// The rows that are written through the service address.

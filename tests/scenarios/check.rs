@@ -42,7 +42,7 @@ fn json_holds_place_message_and_help() {
     assert_eq!((code, &document["valid"]), (2, &json!(false)));
     let fault = json!({
         "path": "bad.yaml", "line": 3, "column": 10, "message": "unknown fault `deletePodd`",
-        "help": ["did you mean `deletePod`?"], "notes": ["the faults are `killProcess`, `deletePod`, `drainNode`"],
+        "help": ["did you mean `deletePod`?"], "notes": ["the faults are `killProcess`, `deletePod`, `drainNode`, `crashNode`"],
     });
     assert_eq!(document["errors"][1], fault);
 }

@@ -15,12 +15,14 @@ fn everything() -> Value {
         "name": "everything",
         "about": "All keys.",
         "tags": ["one", "two"],
+        "target": "deployment",
         "load": { "writers": 4, "rate": "200/s", "rowsBefore": 10_000 },
         "probe": { "every": "100ms", "timeout": "1s" },
         "faults": [
             { "killProcess": { "process": "engine", "signal": "SIGKILL" } },
             { "deletePod": { "grace": "30s" } },
             { "drainNode": { "node": "target", "grace": "30s" } },
+            { "crashNode": { "node": "target", "restoreAfter": "90s", "assist": "none" } },
         ],
         "expect": {
             "recoveryWithin": { "sandbox": "10s", "kind": "1m", "aks": "20m", "cluster": "20m" },
@@ -57,6 +59,12 @@ fn replacements() -> Vec<Value> {
         "deletePod",
         "deletepod",
         "target",
+        "statefulSet",
+        "statefulset",
+        "guide",
+        "none",
+        "forceDelete",
+        "outOfServiceTaint",
         "otherNode",
         "sameNode",
         "unchanged",
@@ -198,7 +206,7 @@ fn each_map_knows_the_same_keys_in_both() {
         assert_eq!(known, keys, "at `{place}`");
         maps += 1;
     }
-    assert_eq!(maps, 7, "the root, load, probe, expect and the parameters of three faults");
+    assert_eq!(maps, 8, "the root, load, probe, expect and the parameters of four faults");
 }
 
 /// The names of all properties in a schema.

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, fs, num::NonZeroU32, time::Duration};
 
 use comeback::scenario::{
-    DeletePod, DrainNode, Expect, FaultSpec, HumanDuration, KillProcess, Limit, Load, MovedTo, NodeChoice, Probe, Rate, Scenario,
-    ServiceAddress, Signal, Suite, parse,
+    Assist, CrashNode, DeletePod, DrainNode, Expect, FaultSpec, HumanDuration, KillProcess, Limit, Load, MovedTo, NodeChoice, Probe, Rate,
+    Scenario, ServiceAddress, Signal, Suite, TargetShape, parse,
 };
 use proptest::{collection, option, prelude::*, sample};
 
@@ -35,6 +35,8 @@ fn fault() -> impl Strategy<Value = FaultSpec> {
         (process, sample::select(&Signal::ALL[..])).prop_map(|(process, signal)| FaultSpec::KillProcess(KillProcess { process, signal })),
         grace().prop_map(|grace| FaultSpec::DeletePod(DeletePod { grace })),
         grace().prop_map(|grace| FaultSpec::DrainNode(DrainNode { node: NodeChoice::Target, grace })),
+        (grace(), sample::select(&Assist::ALL[..]))
+            .prop_map(|(restore_after, assist)| { FaultSpec::CrashNode(CrashNode { node: NodeChoice::Target, restore_after, assist }) }),
     ]
 }
 
@@ -54,21 +56,24 @@ fn scenario() -> impl Strategy<Value = Scenario> {
             service_address: ServiceAddress::Unchanged,
         },
     );
-    let head = (word(), option::of("\\PC{1,500}"), collection::btree_set(word(), 0..5), load, probe);
+    let head = (word(), option::of("\\PC{1,500}"), collection::btree_set(word(), 0..5), sample::select(&TargetShape::ALL[..]), load, probe);
     let rest = (collection::vec(fault(), 1..5), expect, 1_u32..=10_000, option::of(time()), option::of(time()), any::<bool>());
-    (head, rest).prop_map(|((name, about, tags, load, probe), (faults, expect, repeat, steady_for, stable_for, give_up))| Scenario {
-        version: 1,
-        name,
-        about,
-        tags: tags.into_iter().collect(),
-        load,
-        probe,
-        faults,
-        expect,
-        repeat: NonZeroU32::new(repeat).expect("the range begins with 1"),
-        steady_for,
-        stable_for,
-        give_up_after: give_up.then_some(HumanDuration(Duration::from_hours(2))),
+    (head, rest).prop_map(|((name, about, tags, target, load, probe), (faults, expect, repeat, steady_for, stable_for, give_up))| {
+        Scenario {
+            version: 1,
+            name,
+            about,
+            tags: tags.into_iter().collect(),
+            target,
+            load,
+            probe,
+            faults,
+            expect,
+            repeat: NonZeroU32::new(repeat).expect("the range begins with 1"),
+            steady_for,
+            stable_for,
+            give_up_after: give_up.then_some(HumanDuration(Duration::from_hours(2))),
+        }
     })
 }
 
