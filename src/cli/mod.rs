@@ -1,7 +1,9 @@
 //! The command line: one file per subcommand.
 
 mod check;
+mod cluster;
 pub mod exit;
+mod knock;
 pub mod progress;
 mod report;
 mod run;
@@ -27,6 +29,9 @@ struct Cli {
 enum Command {
     Run(run::Run),
     Check(check::Check),
+    Cluster(cluster::ClusterArgs),
+    #[command(hide = true)]
+    Knock(knock::Knock),
     Report(report::Report),
     Sandbox(sandbox::SandboxArgs),
     /// Waits in a pod of the sandbox that needs no database.
@@ -52,6 +57,8 @@ pub fn main() -> ExitCode {
     match command {
         Command::Run(run) => run.run(),
         Command::Check(check) => check.run().into(),
+        Command::Cluster(args) => args.run(),
+        Command::Knock(args) => args.run(),
         Command::Report(report) => report.run(),
         Command::Sandbox(args) => sandbox::run(&args),
         Command::SandboxPause(args) => sandbox::pause(&args),

@@ -19,7 +19,7 @@ use crate::{
     report,
     result::{self, RunResult, TrialResult},
     sandbox::{self, Sandbox},
-    scenario::Suite,
+    scenario::{Suite, TargetShape},
     sqld,
     workload::{Password, Server, final_read::RowFile},
 };
@@ -147,7 +147,7 @@ impl Run<'_> {
     }
 
     async fn deploy(&self, sandbox: &Sandbox, password: Password) -> Result<(Cluster, Server), StartError> {
-        let cluster = Cluster::new(connect(sandbox.kubeconfig()).await?, Workload::target());
+        let cluster = Cluster::new(connect(sandbox.kubeconfig()).await?, Workload::target(TargetShape::Deployment));
         let defect = match self.options.defect {
             Some(defect @ Defect::Database(_)) => Some(defect.name()),
             Some(Defect::Cluster(_)) | None => None,
