@@ -12,6 +12,7 @@ use comeback::{
     deploy::Workload,
     event::RowKey,
     sandbox::{Options, Sandbox},
+    scenario::TargetShape,
     workload::{DATABASE, Password, Server, Tables},
 };
 use divan::{Bencher, counter::ItemsCount};
@@ -36,7 +37,7 @@ struct Up {
 
 async fn up() -> Up {
     let sandbox = Sandbox::start(Options::new(env!("CARGO_BIN_EXE_comeback"))).await.expect("start the sandbox");
-    let cluster = Cluster::new(connect(sandbox.kubeconfig()).await.expect("a client"), Workload::target());
+    let cluster = Cluster::new(connect(sandbox.kubeconfig()).await.expect("a client"), Workload::target(TargetShape::Deployment));
     let password = Password::new("Bench-1-password".to_owned());
     Workload::stand_in("bench", password.clone(), []).apply(&cluster).await.expect("put up the workload");
     let service = cluster.service().await.expect("the service");

@@ -29,6 +29,7 @@ pub mod cluster;
 pub mod deploy;
 pub mod event;
 pub mod fault;
+pub mod kind;
 pub mod measure;
 pub mod platform;
 pub mod probe;

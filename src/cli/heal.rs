@@ -10,6 +10,7 @@ use crate::{
     deploy::Workload,
     fault::heal::{self, HealError, Healed, Options},
     platform::Platform,
+    scenario::TargetShape,
 };
 
 /// The default name of the cluster that `comeback cluster up` makes.
@@ -62,7 +63,7 @@ impl Heal {
 
     async fn heal(self) -> Exit {
         let context = self.context.or_else(|| self.on.map(|on| if on == "kind" { KIND_CLUSTER.to_owned() } else { on }));
-        let opened = match cluster::open(context.as_deref(), Workload::target()).await {
+        let opened = match cluster::open(context.as_deref(), Workload::target(TargetShape::Deployment)).await {
             Ok(opened) => opened,
             Err(error) => return unreachable_cluster(&chain(&error)),
         };

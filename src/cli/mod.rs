@@ -1,8 +1,10 @@
 //! The command line: one file per subcommand.
 
 mod check;
+mod cluster;
 pub mod exit;
 mod heal;
+mod knock;
 mod prober;
 pub mod progress;
 mod report;
@@ -33,6 +35,9 @@ enum Command {
     /// Probes the database from a pod.
     #[command(hide = true)]
     Prober(prober::ProberArgs),
+    Cluster(cluster::ClusterArgs),
+    #[command(hide = true)]
+    Knock(knock::Knock),
     Report(report::Report),
     Heal(heal::Heal),
     Sandbox(sandbox::SandboxArgs),
@@ -62,6 +67,8 @@ pub fn main() -> ExitCode {
         Command::Run(run) => run.run(),
         Command::Check(check) => check.run().into(),
         Command::Prober(args) => prober::main(args),
+        Command::Cluster(args) => args.run(),
+        Command::Knock(args) => args.run(),
         Command::Report(report) => report.run(),
         Command::Heal(heal) => heal.run(),
         Command::Sandbox(args) => sandbox::run(&args),

@@ -89,6 +89,15 @@ impl Progress {
         }
     }
 
+    /// Something that is worth knowing afterwards: a line that stays.
+    pub fn note(&self, text: &str) {
+        let text = one_line(text);
+        match &self.display {
+            Display::Bar { bar, .. } => bar.println(text),
+            Display::Lines(out) => line(out, &text),
+        }
+    }
+
     /// The trial that was going on has ended.
     pub fn finish_trial(&self, trial: &TrialResult) {
         let place = self.place();

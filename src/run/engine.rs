@@ -20,7 +20,7 @@ use crate::{
     report,
     result::{self, RunResult, TrialResult},
     sandbox::{self, Sandbox},
-    scenario::Suite,
+    scenario::{Suite, TargetShape},
     sqld,
     workload::{Password, final_read::RowFile},
 };
@@ -163,7 +163,7 @@ impl Run<'_> {
     }
 
     async fn deploy(&self, sandbox: &Sandbox, password: Password) -> Result<(Cluster, Address), StartError> {
-        let cluster = Cluster::new(connect(sandbox.kubeconfig()).await?, Workload::target());
+        let cluster = Cluster::new(connect(sandbox.kubeconfig()).await?, Workload::target(TargetShape::Deployment));
         let defect = match self.options.defect {
             Some(defect @ Defect::Database(_)) => Some(defect.name()),
             Some(Defect::Cluster(_)) | None => None,

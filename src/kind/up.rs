@@ -1,0 +1,576 @@
+//! `up`: see the steps in [`super`].
+
+use std::{
+    collections::BTreeSet,
+    path::PathBuf,
+    sync::Mutex,
+    time::{Duration, Instant},
+};
+
+use k8s_openapi::api::core::v1::Node;
+use kube::{config::Kubeconfig, runtime::watcher};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Audience, Kind, KindError, Name, NodeContainer,
+    config::{MOUNT, configuration},
+    docker::full_name,
+    folder::Lock,
+    image,
+};
+use crate::{
+    cluster::{Cluster, chain},
+    deploy::{
+        self, Engine, Installed, PORT, Storage, USER_ID, Workload, knock,
+        wait::{Look, until, until_up},
+    },
+    scenario::TargetShape,
+};
+
+/// How long kind may take to make the cluster, with the pull of its node image.
+const CREATE_DEADLINE: Duration = Duration::from_mins(12);
+/// How long kind may take to remove one that was never finished.
+const DELETE_DEADLINE: Duration = Duration::from_mins(3);
+/// How long the API server may take to answer, after its node was started.
+const API_DEADLINE: Duration = Duration::from_mins(3);
+/// How long between two questions whether it does.
+const API_PAUSE: Duration = Duration::from_millis(500);
+/// How long the nodes may take to be ready.
+const NODES_DEADLINE: Duration = Duration::from_mins(4);
+/// How long the load of an image into the nodes may take.
+const LOAD_DEADLINE: Duration = Duration::from_mins(10);
+/// How long the first write may take once the database is ready.
+const KNOCK_DEADLINE: Duration = Duration::from_mins(2);
+
+/// How many workers there are if nobody says: one for the database, one for it to move to, one for the prober.
+const WORKERS: u8 = 3;
+/// The version of Kubernetes of our own node image that is taken if nobody says.
+const KUBERNETES: &str = "1.37";
+
+/// What is asked for. What is left out stays as it is on a cluster that is there.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The name of the cluster.
+    pub name: Name,
+    /// How many workers.
+    pub workers: Option<u8>,
+    /// The version of Kubernetes: `1.37`, or a whole one.
+    pub kubernetes: Option<String>,
+    /// The image of the nodes.
+    pub node_image: Option<String>,
+    /// The database.
+    pub engine: Option<Engine>,
+    /// Its image, instead of the engine's usual one.
+    pub engine_image: Option<String>,
+    /// Our own image, instead of one that is made of `program`.
+    pub image: Option<String>,
+    /// How the database is deployed.
+    pub shape: Option<TargetShape>,
+    /// This program.
+    pub program: PathBuf,
+}
+
+/// What is up.
+#[derive(Clone, Debug)]
+pub struct Up {
+    /// The name of the cluster.
+    pub name: Name,
+    /// The version of Kubernetes.
+    pub kubernetes: String,
+    /// How many nodes it has.
+    pub nodes: usize,
+    /// What stands on it.
+    pub installed: Installed,
+    /// The address of the service.
+    pub address: String,
+    /// What the server calls itself.
+    pub server: String,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// How far it has come, for the one who interrupts it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// Nothing was changed yet.
+    Looking,
+    /// The cluster is being made.
+    Creating,
+    /// The cluster is there; what belongs on it is not, or not all of it.
+    Filling,
+    /// The database is there and is being tried.
+    Knocking,
+}
+
+/// Brings the cluster up. It can be repeated; `reached` tells at any time how far it is.
+///
+/// When `shutdown` is cancelled, it is given up where it stands: `Ok(None)`. Programs that it has started are killed, and its pods are removed.
+pub async fn up(
+    options: &Options,
+    audience: &dyn Audience,
+    reached: &Mutex<Stage>,
+    shutdown: &CancellationToken,
+) -> Result<Option<Up>, KindError> {
+    let client = Mutex::new(None);
+    let up = Steps { options, audience, reached, client: &client };
+    let ended = tokio::select! {
+        biased;
+        () = shutdown.cancelled() => None,
+        ended = Box::pin(up.go()) => Some(ended),
+    };
+    let client = client.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if ended.is_none()
+        && let Some(cluster) = client
+    {
+        // It would end by itself; a call that fails here changes nothing of what is told.
+        let _ = knock::remove(&cluster).await;
+    }
+    ended.transpose()
+}
+
+struct Steps<'a> {
+    options: &'a Options,
+    audience: &'a dyn Audience,
+    reached: &'a Mutex<Stage>,
+    /// The cluster, once there is something in it that has to be removed.
+    client: &'a Mutex<Option<Cluster>>,
+}
+
+impl Steps<'_> {
+    async fn go(&self) -> Result<Up, KindError> {
+        let begin = Instant::now();
+        let Options { name, .. } = self.options;
+        self.audience.step("looking for docker, kind and the cluster");
+        let kind = Kind::find(name).await?;
+        let _lock = Lock::take(name)?;
+        if self.options.image.is_none() {
+            image::check(&kind.server)?;
+        }
+        let nodes = self.nodes(&kind).await?;
+        let shape = self.options.shape.unwrap_or_default();
+        let cluster = kind.cluster(shape).await?;
+        let kubernetes = self.answers(&cluster).await?;
+        self.check_version(&kubernetes)?;
+        self.export(&kind).await?;
+        self.ready(&cluster, &nodes).await?;
+
+        let installed = Installed::find(&cluster).await?;
+        let wanted = self.wanted(&kind, installed.as_ref(), &nodes).await?;
+        *self.client.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(cluster.clone());
+        let cluster = self.put_up(&kind, &cluster, installed.as_ref(), &wanted, &nodes).await?;
+
+        self.audience.step(&format!("waiting for the database ({})", wanted.engine.name()));
+        until_up(&cluster, wanted.shape, wanted.engine.start_within()).await?;
+        self.reach(Stage::Knocking);
+        self.audience.step("waiting for the first acknowledged write through the service address");
+        let service = cluster.service().await?;
+        let knocked = knock::from_within(&cluster, &service, &wanted.own_image, KNOCK_DEADLINE).await?;
+        Ok(Up {
+            name: name.clone(),
+            kubernetes,
+            nodes: nodes.len(),
+            address: format!("{}:{PORT}", service.cluster_ip),
+            installed: wanted,
+            server: knocked.version,
+            took: begin.elapsed(),
+        })
+    }
+
+    fn reach(&self, stage: Stage) {
+        *self.reached.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = stage;
+    }
+
+    /// The nodes, all running: those that are there, or new ones.
+    async fn nodes(&self, kind: &Kind) -> Result<Vec<NodeContainer>, KindError> {
+        let Options { name, workers, node_image, .. } = self.options;
+        let nodes = kind.nodes().await?;
+        if nodes.is_empty() {
+            return self.create(kind).await;
+        }
+        if !kind.folder.is_made() {
+            self.audience.note(&format!("cluster `{name}` was begun and never finished: it is made anew"));
+            self.reach(Stage::Creating);
+            self.audience.step("removing what is left of the cluster");
+            let what = format!("remove what is left of cluster `{name}`");
+            kind.call(what, DELETE_DEADLINE, ["delete", "cluster", "--name", name.as_str()]).run().await?;
+            return self.create(kind).await;
+        }
+        let there = nodes.iter().filter(|node| node.is_worker()).count();
+        if let Some(wanted) = workers.filter(|wanted| usize::from(*wanted) != there) {
+            return Err(KindError::Differs { name: name.clone(), there: format!("{there} workers"), wanted: wanted.to_string() });
+        }
+        if let (Some(wanted), Some(node)) = (node_image, nodes.first())
+            && *wanted != node.image
+        {
+            return Err(KindError::Differs {
+                name: name.clone(),
+                there: format!("the node image `{}`", node.image),
+                wanted: format!("`{wanted}`"),
+            });
+        }
+        let of = |state: &str| nodes.iter().filter(|node| node.state == state).map(|node| node.name.as_str()).collect::<Vec<_>>();
+        let paused = of("paused");
+        let stopped: Vec<_> =
+            nodes.iter().filter(|node| !node.is_running() && node.state != "paused").map(|node| node.name.as_str()).collect();
+        self.reach(Stage::Filling);
+        if !paused.is_empty() {
+            self.audience.note(&format!("let go on: {}", paused.join(", ")));
+            kind.docker.unpause(&paused).await?;
+        }
+        if !stopped.is_empty() {
+            self.audience.note(&format!("started: {}", stopped.join(", ")));
+            kind.docker.start(&stopped).await?;
+        }
+        Ok(nodes)
+    }
+
+    async fn create(&self, kind: &Kind) -> Result<Vec<NodeContainer>, KindError> {
+        let Options { name, workers, .. } = self.options;
+        let image = self.node_image(kind).await?;
+        kind.folder.unmark().or_else(|error| if error.is_denied() { Err(error) } else { Ok(()) })?;
+        kind.folder.make()?;
+        self.reach(Stage::Creating);
+        self.audience.step("making the cluster");
+        let config = configuration(name, workers.unwrap_or(WORKERS), kind.folder.path())?;
+        let mut args = vec!["create", "cluster", "--name", name.as_str(), "--config", "-"];
+        args.extend(image.iter().flat_map(|image| ["--image", image.as_str()]));
+        let call = kind.call(format!("make cluster `{name}`"), CREATE_DEADLINE, args).input(config);
+        call.run_telling(&|line| {
+            if let Some(step) = step_of_kind(line) {
+                self.audience.step(&format!("making the cluster: {step}"));
+            }
+        })
+        .await
+        .map_err(|error| {
+            let why = error.last();
+            if why.contains("failed to pull image") {
+                KindError::NodeImage { image: image.clone(), why: why.to_owned() }
+            } else {
+                error.into()
+            }
+        })?;
+        kind.folder.mark_made(&json!({"comeback": env!("CARGO_PKG_VERSION"), "nodeImage": image}))?;
+        self.reach(Stage::Filling);
+        kind.nodes().await
+    }
+
+    /// The node image to take; `None` leaves it to kind.
+    async fn node_image(&self, kind: &Kind) -> Result<Option<String>, KindError> {
+        if let Some(image) = &self.options.node_image {
+            return Ok(Some(image.clone()));
+        }
+        let asked = self.options.kubernetes.as_deref().map(Release::of).transpose()?;
+        let release = asked.clone().unwrap_or_else(|| Release { minor: KUBERNETES.to_owned(), patch: None });
+        let ours = release.our_image();
+        if let Some(ours) = &ours
+            && kind.docker.has_image(ours).await?
+        {
+            return Ok(Some(ours.clone()));
+        }
+        match asked {
+            None => Ok(None),
+            Some(Release { minor, patch: Some(patch) }) => Ok(Some(format!("kindest/node:v{minor}.{patch}"))),
+            Some(Release { minor, patch: None }) => Err(KindError::NoNodeImage { minor }),
+        }
+    }
+
+    fn check_version(&self, there: &str) -> Result<(), KindError> {
+        let Some(asked) = &self.options.kubernetes else { return Ok(()) };
+        if Release::of(asked)?.is(there) {
+            return Ok(());
+        }
+        Err(KindError::Differs { name: self.options.name.clone(), there: format!("Kubernetes {there}"), wanted: asked.clone() })
+    }
+
+    /// Waits until the API server answers, and returns the version of Kubernetes.
+    async fn answers(&self, cluster: &Cluster) -> Result<String, KindError> {
+        self.audience.step("waiting for the API server");
+        let end = Instant::now() + API_DEADLINE;
+        loop {
+            match cluster.version().await {
+                Ok(version) => return Ok(version),
+                Err(error) if Instant::now() + API_PAUSE >= end => {
+                    return Err(KindError::NoApi { name: self.options.name.clone(), deadline: API_DEADLINE, why: chain(&error) });
+                }
+                Err(_) => tokio::time::sleep(API_PAUSE).await,
+            }
+        }
+    }
+
+    /// Writes the context into the kubeconfig of the user, unless it is there as it should be.
+    async fn export(&self, kind: &Kind) -> Result<(), KindError> {
+        let context = kind.name.context();
+        let server = |config: &Kubeconfig| {
+            let named = config.clusters.iter().find(|one| one.name == context)?;
+            let cluster = named.cluster.as_ref()?;
+            Some((cluster.server.clone(), cluster.certificate_authority_data.clone()))
+        };
+        let right = server(&kind.kubeconfig().await?);
+        let there = Kubeconfig::read().ok();
+        let has_context = there.as_ref().is_some_and(|config| config.contexts.iter().any(|one| one.name == context));
+        if has_context && there.as_ref().and_then(server) == right {
+            return Ok(());
+        }
+        let what = format!("write context `{context}` into the kubeconfig");
+        kind.call(what, super::ASK_DEADLINE, ["export", "kubeconfig", "--name", kind.name.as_str()]).run().await?;
+        Ok(())
+    }
+
+    async fn ready(&self, cluster: &Cluster, nodes: &[NodeContainer]) -> Result<(), KindError> {
+        self.audience.step("waiting for the nodes");
+        let wanted: BTreeSet<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
+        until(&cluster.all::<Node>(), watcher::Config::default(), NODES_DEADLINE, |seen| {
+            let missing = not_ready(&wanted, seen.values());
+            if missing.is_empty() { Look::Yes(()) } else { Look::NotYet(missing.join("; ")) }
+        })
+        .await
+        .map_err(|(_, why)| KindError::Nodes { deadline: NODES_DEADLINE, why })
+    }
+
+    /// What is to stand on the cluster, with its images in the nodes.
+    async fn wanted(&self, kind: &Kind, there: Option<&Installed>, nodes: &[NodeContainer]) -> Result<Installed, KindError> {
+        let Options { engine, engine_image, image, shape, program, .. } = self.options;
+        let engine = engine.or(there.map(|there| there.engine)).unwrap_or_default();
+        let all: Vec<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
+        let own_image = match image {
+            Some(image) => {
+                let had = self.load(kind, image, &all).await?;
+                had.map_err(|why| KindError::OwnImage { image: image.clone(), registry: deploy::registry(image).to_owned(), why })?;
+                image.clone()
+            }
+            None => {
+                self.audience.step("making our own image");
+                let image = image::build(&kind.docker, program).await?;
+                // It is on this machine, so there is nothing to pull.
+                self.load(kind, &image, &all).await?.map_err(|why| KindError::OwnImage {
+                    image: image.clone(),
+                    registry: "none".into(),
+                    why,
+                })?;
+                image
+            }
+        };
+        let usual = engine.public_image().map_or_else(|| own_image.clone(), ToOwned::to_owned);
+        let kept = there.filter(|there| there.engine == engine && engine != Engine::Sqld).map(|there| there.image.clone());
+        let image = engine_image.clone().or(kept).unwrap_or(usual);
+        if image != own_image {
+            let workers: Vec<&str> = nodes.iter().filter(|node| node.is_worker()).map(|node| node.name.as_str()).collect();
+            self.load(kind, &image, &workers).await?.map_err(|why| KindError::EngineImage {
+                registry: deploy::registry(&image).to_owned(),
+                image: image.clone(),
+                why,
+                name: self.options.name.clone(),
+            })?;
+        }
+        let storage = Storage::HostPath { root: MOUNT.to_owned() };
+        let shape = shape.or(there.map(|there| there.shape)).unwrap_or_default();
+        Ok(Installed { engine, image, own_image, shape, storage })
+    }
+
+    /// Brings an image into those of these nodes that lack it, from this machine or else its registry. `Ok(Err(..))` tells why it cannot be had.
+    async fn load(&self, kind: &Kind, image: &str, nodes: &[&str]) -> Result<Result<(), String>, KindError> {
+        let name = full_name(image);
+        let mut lacking = Vec::new();
+        for node in nodes {
+            if !kind.docker.images_in(node).await?.contains(&name) {
+                lacking.push(*node);
+            }
+        }
+        if lacking.is_empty() {
+            return Ok(Ok(()));
+        }
+        if !kind.docker.has_image(image).await? {
+            self.audience.step(&format!("pulling `{image}`"));
+            if let Err(error) = kind.docker.pull(image).await {
+                let why = if error.last().is_empty() { error.to_string() } else { error.last().to_owned() };
+                return Ok(Err(why));
+            }
+        }
+        self.audience.step(&format!("loading `{image}` into {} nodes", lacking.len()));
+        let nodes = lacking.join(",");
+        let args = ["load", "docker-image", image, "--name", kind.name.as_str(), "--nodes", &nodes];
+        kind.call(format!("load image `{image}` into {nodes}"), LOAD_DEADLINE, args).run().await?;
+        Ok(Ok(()))
+    }
+
+    /// Makes the volumes and the workload. Returns the cluster with its shape as the target.
+    async fn put_up(
+        &self,
+        kind: &Kind,
+        cluster: &Cluster,
+        there: Option<&Installed>,
+        wanted: &Installed,
+        nodes: &[NodeContainer],
+    ) -> Result<Cluster, KindError> {
+        self.audience.step("putting up the database");
+        if let Some(there) = there.filter(|there| there.engine != wanted.engine) {
+            self.audience.note(&format!("{} makes room for {}", there.engine.name(), wanted.engine.name()));
+            deploy::take_down(cluster).await?;
+        }
+        let password = if deploy::has_password(cluster).await? {
+            deploy::password(cluster).await?
+        } else {
+            // Whatever is in the folders can only be opened with a password that nobody has any more.
+            self.empty_volumes(kind, cluster, nodes).await?;
+            deploy::new_password()
+        };
+        self.make_volumes(kind, wanted, nodes).await?;
+        let workload = Workload::installed(wanted, wanted.shape, password);
+        workload.apply_shared(cluster).await?;
+        wanted.write(cluster).await?;
+        Ok(workload.put_up(cluster).await?)
+    }
+
+    async fn empty_volumes(&self, kind: &Kind, cluster: &Cluster, nodes: &[NodeContainer]) -> Result<(), KindError> {
+        let Some(node) = nodes.iter().find(|node| node.is_worker()) else { return Ok(()) };
+        let folders = Engine::ALL.map(|engine| format!("{MOUNT}/{}", engine.name()));
+        let command: Vec<&str> =
+            ["sh", "-c", "ls -d \"$@\" 2>/dev/null || true", "sh"].into_iter().chain(folders.iter().map(String::as_str)).collect();
+        let found = kind.docker.exec(&node.name, "look for volumes of an earlier installation", &command).await?;
+        if found.trim().is_empty() {
+            return Ok(());
+        }
+        self.audience.note("the volumes of an earlier installation, whose password is gone, are emptied");
+        deploy::take_down(cluster).await?;
+        let command: Vec<&str> = ["rm", "-rf", "--"].into_iter().chain(folders.iter().map(String::as_str)).collect();
+        kind.docker.exec(&node.name, "empty the volumes of an earlier installation", &command).await?;
+        Ok(())
+    }
+
+    /// The folders of the volumes, of every shape, so that one can be put up in another's place later. A kubelet changes nothing of a folder of its
+    /// node, so they are made for the user of the database.
+    async fn make_volumes(&self, kind: &Kind, wanted: &Installed, nodes: &[NodeContainer]) -> Result<(), KindError> {
+        let Some(node) = nodes.iter().find(|node| node.is_worker()) else { return Ok(()) };
+        let folders = TargetShape::ALL.map(|shape| wanted.storage.path(wanted.engine, shape));
+        let script = format!("mkdir -p -- \"$@\" && chown {USER_ID}:{USER_ID} -- \"$@\" && chmod 0777 -- \"$@\"");
+        let command: Vec<&str> = ["sh", "-c", &script, "sh"].into_iter().chain(folders.iter().map(String::as_str)).collect();
+        kind.docker.exec(&node.name, format!("make the folders of the volumes in node `{}`", node.name), &command).await?;
+        Ok(())
+    }
+}
+
+/// A release of Kubernetes as somebody wrote it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Release {
+    minor: String,
+    patch: Option<String>,
+}
+
+impl Release {
+    fn of(text: &str) -> Result<Self, KindError> {
+        let wrong = || KindError::Version(text.to_owned());
+        let parts: Vec<&str> = text.strip_prefix('v').unwrap_or(text).split('.').collect();
+        if !parts.iter().all(|part| !part.is_empty() && part.len() <= 4 && part.bytes().all(|byte| byte.is_ascii_digit())) {
+            return Err(wrong());
+        }
+        match parts.as_slice() {
+            [major, minor] => Ok(Self { minor: format!("{major}.{minor}"), patch: None }),
+            [major, minor, patch] => Ok(Self { minor: format!("{major}.{minor}"), patch: Some((*patch).to_owned()) }),
+            _ => Err(wrong()),
+        }
+    }
+
+    /// Our own node image of it. Those with a patch level have the hash of their recipe in their tag besides, and are found by their minor version.
+    fn our_image(&self) -> Option<String> {
+        self.patch.is_none().then(|| format!("comeback/kind-node:v{}", self.minor))
+    }
+
+    /// Whether a version that an API server tells (`v1.37.2`) is of this release.
+    fn is(&self, version: &str) -> bool {
+        let whole = self.patch.as_ref().map_or_else(|| self.minor.clone(), |patch| format!("{}.{patch}", self.minor));
+        let rest = version.strip_prefix('v').unwrap_or(version).strip_prefix(&whole);
+        rest.is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_digit()))
+    }
+}
+
+/// A step as kind tells it where there is no terminal: ` • Preparing nodes 📦 📦  ...`.
+fn step_of_kind(line: &str) -> Option<String> {
+    let rest = line.trim().strip_prefix('•')?;
+    let words: String = rest.chars().take_while(|c| c.is_ascii()).collect();
+    let words = words.trim_matches([' ', '.']);
+    let mut letters = words.chars();
+    let first = letters.next()?;
+    Some(first.to_lowercase().chain(letters).collect())
+}
+
+/// Those of the nodes that are not ready, each with what it says.
+fn not_ready<'a>(wanted: &BTreeSet<&str>, seen: impl Iterator<Item = &'a Node>) -> Vec<String> {
+    let mut missing: BTreeSet<&str> = wanted.clone();
+    let mut told = Vec::new();
+    for node in seen {
+        let name = node.metadata.name.as_deref().unwrap_or_default();
+        if !missing.remove(name) {
+            continue;
+        }
+        let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
+        let ready = conditions.into_iter().find(|condition| condition.type_ == "Ready");
+        match ready {
+            Some(ready) if ready.status == "True" => {}
+            Some(ready) => told.push(format!("`{name}`: {}", ready.message.as_deref().unwrap_or("not ready"))),
+            None => told.push(format!("`{name}` has not said that it is ready")),
+        }
+    }
+    told.extend(missing.into_iter().map(|name| format!("`{name}` has not joined the cluster")));
+    told
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::Value;
+
+    use super::*;
+
+    #[rstest]
+    #[case("1.37", Some("comeback/kind-node:v1.37"))]
+    #[case("v1.33", Some("comeback/kind-node:v1.33"))]
+    #[case("1.37.2", None)]
+    fn a_release_is_read_as_people_write_it(#[case] text: &str, #[case] image: Option<&str>) {
+        assert_eq!(Release::of(text).unwrap().our_image().as_deref(), image);
+    }
+
+    #[rstest]
+    #[case("latest")]
+    #[case("1")]
+    #[case("1.37.2.1")]
+    #[case("1.x")]
+    #[case("1.37 --rm")]
+    fn what_is_no_release_is_refused(#[case] text: &str) {
+        assert!(Release::of(text).is_err());
+    }
+
+    #[rstest]
+    #[case("1.37", "v1.37.2", true)]
+    #[case("1.37.2", "v1.37.2", true)]
+    #[case("1.37.2", "v1.37.2-dirty", true)]
+    #[case("1.37.2", "v1.37.20", false)]
+    #[case("1.3", "v1.37.2", false)]
+    #[case("1.33", "v1.37.2", false)]
+    fn a_cluster_is_of_a_release_or_not(#[case] asked: &str, #[case] there: &str, #[case] is: bool) {
+        assert_eq!(Release::of(asked).unwrap().is(there), is);
+    }
+
+    #[rstest]
+    #[case(" • Preparing nodes 📦 📦  ...", Some("preparing nodes"))]
+    #[case(" • Ensuring node image (kindest/node:v1.37.0) 🖼  ...", Some("ensuring node image (kindest/node:v1.37.0)"))]
+    #[case(" ✓ Preparing nodes 📦", None)]
+    #[case("Creating cluster \"x\" ...", None)]
+    fn what_kind_does_is_told(#[case] line: &str, #[case] step: Option<&str>) {
+        assert_eq!(step_of_kind(line).as_deref(), step);
+    }
+
+    #[test]
+    fn nodes_that_are_missing_or_not_ready_are_named() {
+        let node = |name: &str, conditions: Value| {
+            serde_json::from_value::<Node>(json!({"metadata": {"name": name}, "status": {"conditions": conditions}})).unwrap()
+        };
+        let seen = [
+            node("a", json!([{"type": "Ready", "status": "True"}])),
+            node("b", json!([{"type": "Ready", "status": "False", "message": "cni plugin not initialized"}])),
+        ];
+        let told = not_ready(&BTreeSet::from(["a", "b", "c"]), seen.iter());
+        assert_eq!(told, ["`b`: cni plugin not initialized", "`c` has not joined the cluster"]);
+        assert!(not_ready(&BTreeSet::from(["a"]), seen.iter()).is_empty());
+    }
+}
