@@ -18,13 +18,14 @@ use crate::{
     run::{
         Folder,
         engine::{self, Audience, Defect},
+        place::{On, OnCluster, OnSandbox},
     },
     sandbox,
     scenario::Suite,
     sqld,
 };
 
-/// Run scenarios on the embedded sandbox: break the database, measure how it comes back, prove that the rows are there
+/// Run scenarios: break the database, measure how it comes back, prove that the rows are there
 ///
 /// Without PATH the scenarios of `scenarios/` in this folder, or else those that are built in. Ctrl-C stops, undoes what was done, and
 /// reports what is known (SIGTERM and SIGHUP do the same); a further Ctrl-C leaves at once and names what is left in place.
@@ -36,19 +37,25 @@ pub(super) struct Run {
     /// Scenario files, or folders with scenarios.
     #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
+    /// Where: `sandbox` (a cluster of its own, in this program), `kind` (the one of `comeback cluster up`), or a context of the kubeconfig.
+    #[arg(long, value_name = "PLACE", default_value = SANDBOX)]
+    on: String,
     /// Where the folder of the run is made.
     #[arg(long, value_name = "DIR", default_value = "reports")]
     out: PathBuf,
     /// The seed of every random choice; the report of a run names its own.
     #[arg(long, value_name = "NUMBER")]
     seed: Option<u64>,
-    /// Make something go wrong on purpose, to see whether it is found.
+    /// Make something go wrong on purpose in the sandbox, to see whether it is found.
     #[arg(long, value_name = "NAME")]
     defect: Option<DefectName>,
     /// A system view that the stand-in database refuses to show, as with too few rights, e.g. `sys.dm_os_sys_info`. It can be repeated.
     #[arg(long, value_name = "VIEW")]
     deny: Vec<String>,
 }
+
+/// The place that is not a cluster of the user's.
+const SANDBOX: &str = "sandbox";
 
 /// What can be made to go wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -82,6 +89,12 @@ impl From<DefectName> for Defect {
 
 impl Run {
     pub(super) fn run(self) -> ExitCode {
+        if self.on != SANDBOX && (self.defect.is_some() || !self.deny.is_empty()) {
+            term::prose(
+                "error: `--defect` and `--deny` are for the sandbox: on a cluster that is there, nothing is made to go wrong in silence",
+            );
+            return Exit::Invalid.into();
+        }
         let suite = match Suite::load(&self.paths) {
             Ok(suite) => suite,
             Err(errors) => {
@@ -99,8 +112,11 @@ impl Run {
     }
 
     fn make(self, suite: Suite) -> Result<ExitCode, String> {
-        let binary =
-            std::env::current_exe().map_err(|error| format!("could not find this program, which every container runs: {error}"))?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| format!("could not start the runtime: {error}"))?;
+        let on = runtime.block_on(self.place())?;
         let name = match suite.files.as_slice() {
             [only] => only.scenario.name.clone(),
             _ => "suite".to_owned(),
@@ -110,16 +126,10 @@ impl Run {
         let options = engine::Options {
             run: uuid::Uuid::new_v4().simple().to_string()[..8].to_owned(),
             seed: self.seed.unwrap_or_else(|| fastrand::u64(..)),
-            binary,
-            defect: self.defect.map(Defect::from),
-            deny: self.deny,
+            on,
             suite,
         };
         let trials = options.suite.files.iter().map(|file| file.scenario.repeat.get() as usize).sum();
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| format!("could not start the runtime: {error}"))?;
         let progress = Progress::new(trials);
         let result = runtime.block_on(async {
             let shutdown = CancellationToken::new();
@@ -134,6 +144,19 @@ impl Run {
             return Ok(if result.exit_code == Exit::Passed.code() { Exit::Environment.into() } else { result.exit_code.into() });
         }
         Ok(result.exit_code.into())
+    }
+}
+
+impl Run {
+    /// Looks at the place that was asked for; nothing is changed in it yet.
+    async fn place(&self) -> Result<On, String> {
+        if self.on == SANDBOX {
+            let binary =
+                std::env::current_exe().map_err(|error| format!("could not find this program, which every container runs: {error}"))?;
+            return Ok(On::Sandbox(OnSandbox { binary, defect: self.defect.map(Defect::from), deny: self.deny.clone() }));
+        }
+        let there = OnCluster::connect(&self.on).await.map_err(|error| chain(&error))?;
+        Ok(On::Cluster(Box::new(there)))
     }
 }
 

@@ -57,7 +57,7 @@ pub const NAMESPACE: &str = "comeback";
 pub const RUN: &str = "cluster-up";
 
 /// The name of the Secret that all shapes share.
-const SECRET: &str = "mssql";
+pub const SECRET: &str = "mssql";
 /// The key of the password in it, and the variable that the database reads it from.
 const PASSWORD_KEY: &str = "MSSQL_SA_PASSWORD";
 

@@ -145,6 +145,12 @@ impl ProberPod {
         Prober::there(dial, &self.session, clock, notes)
     }
 
+    /// Whether it keeps away from the pods that this selector names.
+    #[must_use]
+    pub fn keeps_away_from(&self, target: &str) -> bool {
+        self.settings.target == target
+    }
+
     /// Whether it stands where it must not: on the node of the target's pod, or on one that a fault names.
     #[must_use]
     pub fn is_in_the_way(&self, target: &PodFacts, avoid: &[String]) -> bool {

@@ -6,27 +6,23 @@ use clap::ValueEnum as _;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Folder, Recorder, plan, skipped,
-    trial::{self, Address, Trial},
+    Folder, Recorder,
+    place::{On, Place, Ready},
+    plan, skipped,
+    trial::{self, Trial},
 };
 use crate::{
     check::judge,
-    cluster::{Cluster, ClusterError, chain, connect, lease::RunLease},
-    deploy::Workload,
+    cluster::{chain, lease::RunLease},
     event::{Clock, EventKind, RunEnd, RunStarted, Step, TrialEnd},
     fault::Journal,
-    platform::{Platform, SandboxPlatform},
-    prober::Prober,
     report,
     result::{self, RunResult, TrialResult},
-    sandbox::{self, Sandbox},
-    scenario::{Suite, TargetShape},
+    sandbox,
+    scenario::Suite,
     sqld,
-    workload::{Password, final_read::RowFile},
+    workload::final_read::RowFile,
 };
-
-/// The speed of the sandbox's timers.
-const SPEED: u32 = 10;
 
 /// Something that the sandbox or the stand-in database does wrong on purpose, so that it can be seen whether anybody notices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +34,7 @@ pub enum Defect {
 }
 
 /// What is to be run, and where.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Options {
     /// The scenarios.
     pub suite: Suite,
@@ -46,12 +42,8 @@ pub struct Options {
     pub run: String,
     /// The seed of every random choice.
     pub seed: u64,
-    /// Our own binary, which is every container of the sandbox.
-    pub binary: PathBuf,
-    /// What goes wrong on purpose.
-    pub defect: Option<Defect>,
-    /// The views that the stand-in database refuses to show.
-    pub deny: Vec<String>,
+    /// Where.
+    pub on: On,
 }
 
 /// Whoever wants to hear how far the run is.
@@ -64,29 +56,19 @@ pub trait Audience: Sync {
     fn finish_trial(&self, trial: &TrialResult);
 }
 
-/// The sandbox could not be made ready.
-#[derive(Debug, thiserror::Error)]
-enum StartError {
-    #[error("could not start the sandbox")]
-    Sandbox(#[from] sandbox::SandboxError),
-    #[error("could not put up the workload")]
-    Cluster(#[from] ClusterError),
-}
-
 /// Makes the run. Whatever happens is in its folder; the result is what the record says.
 ///
 /// When `shutdown` is cancelled, no further fault is injected, what was done is undone, and what is known is judged.
 pub async fn run(options: Options, folder: Folder, audience: &dyn Audience, shutdown: CancellationToken) -> RunResult {
     let Folder { path, record, journal, rows_before, rows_after } = folder;
     let (recorder, recording) = Recorder::start(Clock::new(), record);
-    let defect = options.defect.map(Defect::name);
-    let platform = result::Platform { name: "sandbox".to_owned(), kubernetes: None, speed: Some(SPEED), defect };
-    let plan = plan(&options.suite, &options.run, options.seed, platform, &SandboxPlatform::DEFAULTS);
+    let Options { suite, run: id, seed, on } = options;
+    let plan = plan(&suite, &id, seed, on.describe(), &on.defaults());
     recorder.record(None, EventKind::RunStarted(Box::new(plan.clone()))).await;
 
-    let mut run = Run { options, path, recorder, journal, rows_before, rows_after, audience, shutdown };
+    let mut run = Run { plan, path, recorder, journal, rows_before, rows_after, audience, shutdown };
     run.write_reports().await;
-    run.go(&plan).await;
+    run.go(on).await;
     let end = if run.shutdown.is_cancelled() { RunEnd::Interrupted } else { RunEnd::Completed };
     run.say(EventKind::RunFinished(end)).await;
     let result = run.write_reports().await;
@@ -100,7 +82,7 @@ pub async fn run(options: Options, folder: Folder, audience: &dyn Audience, shut
 const RECORD_DEADLINE: Duration = Duration::from_secs(10);
 
 struct Run<'a> {
-    options: Options,
+    plan: RunStarted,
     path: PathBuf,
     recorder: Recorder,
     journal: Journal,
@@ -111,131 +93,113 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    async fn go(&mut self, plan: &RunStarted) {
-        self.audience.step("starting the sandbox");
-        let mut options = sandbox::Options::new(&self.options.binary);
-        options.speed = SPEED;
-        options.defect = match self.options.defect {
-            Some(Defect::Cluster(defect)) => Some(defect),
-            Some(Defect::Database(_)) | None => None,
+    async fn go(&mut self, on: On) {
+        self.audience.step(on.starting());
+        let started = Place::start(on, &self.plan.run);
+        let mut place = match self.shutdown.clone().run_until_cancelled(started).await {
+            Some(Ok(place)) => place,
+            Some(Err(error)) => return self.say(EventKind::RunError(chain(&error))).await,
+            None => return,
         };
-        let shutdown = self.shutdown.clone();
-        let started = tokio::select! {
-            biased;
-            () = shutdown.cancelled() => return,
-            started = Sandbox::start(options) => started,
-        };
-        let sandbox = match started {
-            Ok(sandbox) => sandbox,
-            Err(error) => return self.say(EventKind::RunError(chain(&StartError::from(error)))).await,
-        };
-        let password = Password::new(format!("Cb1!{}", uuid::Uuid::new_v4().simple()));
-        let deployed = tokio::select! {
-            biased;
-            () = shutdown.cancelled() => None,
-            deployed = self.deploy(&sandbox, password.clone()) => Some(deployed),
-        };
-        match deployed {
-            Some(Ok((cluster, address))) => {
-                let platform = Platform::Sandbox(SandboxPlatform::new(cluster.clone()));
-                match RunLease::acquire(&cluster, &self.options.run).await {
-                    Ok(lease) => {
-                        self.journal.keep_in(&cluster, &self.options.run).await;
-                        // On the sandbox the runner itself is the vantage point: it stands where its clients stand.
-                        let prober = Prober::here(self.recorder.clock(), password, self.recorder.notes());
-                        self.trials(plan, &cluster, &platform, &prober, &address).await;
-                        prober.close().await;
-                        self.undo_the_rest(&cluster, &platform).await;
-                        if let Some(lost) = lease.lost() {
-                            self.say(EventKind::Warning(format!("Another process was at work here: {lost}"))).await;
-                        }
-                        // One that cannot be removed runs out by itself.
-                        let _ = lease.release().await;
-                    }
-                    Err(error) => self.say(EventKind::RunError(chain(&error))).await,
-                }
-            }
-            Some(Err(error)) => self.say(EventKind::RunError(chain(&error))).await,
-            None => {}
-        }
-        self.audience.step("stopping the sandbox");
-        sandbox.stop().await;
-    }
-
-    async fn deploy(&self, sandbox: &Sandbox, password: Password) -> Result<(Cluster, Address), StartError> {
-        let cluster = Cluster::new(connect(sandbox.kubeconfig()).await?, Workload::target(TargetShape::Deployment));
-        let defect = match self.options.defect {
-            Some(defect @ Defect::Database(_)) => Some(defect.name()),
-            Some(Defect::Cluster(_)) | None => None,
-        };
-        let further = defect.iter().flat_map(|defect| ["--defect".to_owned(), defect.clone()]);
-        let denied = self.options.deny.iter().flat_map(|view| ["--deny".to_owned(), view.clone()]);
-        let platform = result::Platform {
-            name: "sandbox".to_owned(),
-            kubernetes: Some(cluster.version().await?),
-            speed: Some(SPEED),
-            defect: self.options.defect.map(Defect::name),
-        };
+        let platform = result::Platform { kubernetes: Some(place.kubernetes.clone()), ..self.plan.platform.clone() };
         self.say(EventKind::PlatformReady(platform)).await;
-        Workload::stand_in(&self.options.run, password, further.chain(denied)).apply(&cluster).await?;
-        let service = cluster.service().await?;
-        Ok((cluster, Address { host: service.cluster_ip, port: service.port, user: "sa".to_owned() }))
+        self.alone(&mut place).await;
+        if let Some(stopping) = place.stopping() {
+            self.audience.step(stopping);
+        }
+        place.stop().await;
     }
 
-    async fn trials(&mut self, plan: &RunStarted, cluster: &Cluster, platform: &Platform, prober: &Prober, address: &Address) {
-        let audience = self.audience;
-        let skipped = skipped(plan, platform);
+    /// Makes the trials with the lease of the cluster in hand: two runs would measure each other.
+    async fn alone(&mut self, place: &mut Place) {
+        let lease = match self.shutdown.clone().run_until_cancelled(RunLease::acquire(&place.cluster, &self.plan.run)).await {
+            Some(Ok(lease)) => lease,
+            Some(Err(error)) => return self.say(EventKind::RunError(chain(&error))).await,
+            None => return,
+        };
+        self.journal.keep_in(&place.cluster, &self.plan.run).await;
+        self.trials(place).await;
+        self.undo_the_rest(place).await;
+        for left in place.clear().await {
+            self.say(EventKind::LeftInPlace(format!("{left} ({})", place.remedy()))).await;
+        }
+        if let Some(lost) = lease.lost() {
+            self.say(EventKind::Warning(format!("Another process was at work here: {lost}"))).await;
+        }
+        // One that cannot be removed runs out by itself.
+        let _ = lease.release().await;
+    }
+
+    async fn trials(&mut self, place: &mut Place) {
+        let skipped = skipped(&self.plan, &place.platform);
         for (number, reason) in (1..).zip(&skipped) {
             if let Some(reason) = reason {
                 self.recorder.record(Some(number), EventKind::Skipped(reason.clone())).await;
             }
         }
-        for (index, trial) in plan.trials.iter().enumerate() {
+        for (index, skipped) in skipped.iter().enumerate() {
             if self.shutdown.is_cancelled() {
                 return;
             }
-            let number = u32::try_from(index + 1).expect("a run has few trials");
-            audience.trial(&trial.scenario.name, index);
-            if skipped[index].is_some() {
-                let result = self.write_reports().await;
-                audience.finish_trial(&result.trials[index]);
-                continue;
-            }
-            let trial = Trial {
-                cluster,
-                platform,
-                recorder: &self.recorder,
-                journal: &self.journal,
-                rows_before: &mut self.rows_before,
-                rows_after: &mut self.rows_after,
-                prober,
-                address,
-                number,
-                plan: trial,
-                run: &self.options.run,
-                // Each trial has a sequence of its own, so that one more draw in a trial does not change those behind it.
-                random: fastrand::Rng::with_seed(self.options.seed.wrapping_add(u64::from(number))),
-                shutdown: self.shutdown.clone(),
-                progress: &|step: Step| audience.step(&step.to_string()),
+            self.audience.trial(&self.plan.trials[index].scenario.name, index);
+            let end = match skipped {
+                Some(_) => TrialEnd::Completed,
+                None => self.trial(place, index).await,
             };
-            // On the heap: a trial is the largest of our futures.
-            let end = Box::pin(trial.run()).await;
             let result = self.write_reports().await;
-            audience.finish_trial(&result.trials[index]);
+            self.audience.finish_trial(&result.trials[index]);
             if end == TrialEnd::Interrupted || self.recorder.live().borrow().broken.is_some() {
                 return;
             }
         }
     }
 
+    /// One trial. A place that cannot be made ready for it is an error of that trial.
+    async fn trial(&mut self, place: &mut Place, index: usize) -> TrialEnd {
+        let number = u32::try_from(index + 1).expect("a run has few trials");
+        let (plan, audience) = (&self.plan.trials[index], self.audience);
+        audience.step("making the place ready");
+        let making_ready = place.make_ready(plan.scenario.target, self.recorder.clock(), || self.recorder.notes());
+        let Ready { cluster, platform, prober, address, fresh } = match self.shutdown.run_until_cancelled(making_ready).await {
+            Some(Ok(ready)) => ready,
+            Some(Err(error)) => {
+                for event in [EventKind::TrialStarted, EventKind::TrialError(chain(&error)), EventKind::TrialFinished(TrialEnd::Completed)]
+                {
+                    self.recorder.record(Some(number), event).await;
+                }
+                return TrialEnd::Completed;
+            }
+            None => return TrialEnd::Interrupted,
+        };
+        let trial = Trial {
+            cluster,
+            platform,
+            recorder: &self.recorder,
+            journal: &self.journal,
+            rows_before: &mut self.rows_before,
+            rows_after: &mut self.rows_after,
+            prober,
+            address: &address,
+            number,
+            fresh,
+            plan,
+            run: &self.plan.run,
+            // Each trial has a sequence of its own, so that one more draw in a trial does not change those behind it.
+            random: fastrand::Rng::with_seed(self.plan.seed.wrapping_add(u64::from(number))),
+            shutdown: self.shutdown.clone(),
+            progress: &|step: Step| audience.step(&step.to_string()),
+        };
+        // On the heap: a trial is the largest of our futures.
+        Box::pin(trial.run()).await
+    }
+
     /// What could not be undone in its trial is tried once more, and named if it still fails.
-    async fn undo_the_rest(&self, cluster: &Cluster, platform: &Platform) {
+    async fn undo_the_rest(&self, place: &Place) {
         for entry in self.journal.pending() {
-            trial::undo(cluster, platform, &self.recorder, &self.journal, &entry).await;
+            trial::undo(&place.cluster, &place.platform, &self.recorder, &self.journal, &entry).await;
         }
         for entry in self.journal.pending() {
-            let text = format!("{} (it goes with the sandbox)", entry.undo.by_hand());
-            self.say(EventKind::LeftInPlace(text)).await;
+            self.say(EventKind::LeftInPlace(format!("{} ({})", entry.undo.by_hand(), place.remedy()))).await;
         }
         if let Err(error) = self.journal.close().await {
             self.say(EventKind::LeftInPlace(chain(&error))).await;
@@ -266,6 +230,22 @@ impl Run<'_> {
 }
 
 impl Defect {
+    /// The one that the sandbox has.
+    pub(super) const fn of_cluster(defect: Option<Self>) -> Option<sandbox::Defect> {
+        match defect {
+            Some(Self::Cluster(defect)) => Some(defect),
+            Some(Self::Database(_)) | None => None,
+        }
+    }
+
+    /// The one that the database has, by its name.
+    pub(super) fn of_database(defect: Option<Self>) -> Option<String> {
+        match defect {
+            Some(defect @ Self::Database(_)) => Some(defect.name()),
+            Some(Self::Cluster(_)) | None => None,
+        }
+    }
+
     /// Its name on the command line and in the reports.
     #[must_use]
     pub fn name(self) -> String {

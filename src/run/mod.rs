@@ -2,6 +2,7 @@
 //!
 //! - [`plan`]: what is going to be done, decided before anything is touched.
 //! - [`Recorder`]: the one who orders events and writes them down; what the engine waits for is read from its [`Live`] view.
+//! - [`place`]: where it takes place, from beginning to end.
 //! - `trial`: the steps of one trial.
 //! - `beside`: what goes on beside its recovery.
 //! - [`engine`]: the trials one after the other, the reports after each.
@@ -9,6 +10,7 @@
 mod beside;
 pub mod engine;
 mod folder;
+pub mod place;
 mod plan;
 mod recorder;
 mod trial;

@@ -79,6 +79,8 @@ pub(super) struct Trial<'a> {
     pub(super) address: &'a Address,
     /// Its number in the run, from 1.
     pub(super) number: u32,
+    /// Whether the database's pod is new.
+    pub(super) fresh: bool,
     /// What is to be done.
     pub(super) plan: &'a PlannedTrial,
     /// The id of the run.
@@ -202,12 +204,12 @@ impl Trial<'_> {
         self.recovered().await
     }
 
-    /// Step 1. The first trial has a fresh pod already.
+    /// Step 1.
     async fn fresh_pod(&mut self, watches: &Watches) -> Result<(), Stop> {
         self.step(Step::FreshPod).await;
         let start_within = self.platform.defaults().start_within;
         let mut old = None;
-        if self.number > 1 {
+        if !self.fresh {
             let fault = FaultSpec::DeletePod(crate::scenario::DeletePod::default());
             let scene = Scene { cluster: self.cluster, platform: self.platform, watches, stop: &self.shutdown };
             let deleted = async {
