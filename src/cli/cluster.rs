@@ -206,7 +206,7 @@ fn told_up(up: &Up) -> String {
     text
 }
 
-/// The first signal gives it up; a second one ends the program at once.
+/// A signal gives it up.
 fn watch_signals(shutdown: CancellationToken) -> std::io::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -217,9 +217,8 @@ fn watch_signals(shutdown: CancellationToken) -> std::io::Result<()> {
             _ = terminate.recv() => {}
             _ = hangup.recv() => {}
         }
+        // It ends soon: what was started is killed, and one call at most is still made.
         shutdown.cancel();
-        interrupt.recv().await;
-        std::process::exit(Exit::Interrupted.code().into());
     });
     Ok(())
 }

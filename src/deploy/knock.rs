@@ -33,7 +33,7 @@ pub const KNOCK: &str = "knock";
 const CONTAINER: &str = "knock";
 
 /// How long the pod may take to be scheduled and started, beside the time that it knocks for.
-const START_DEADLINE: Duration = Duration::from_secs(60);
+const START_DEADLINE: Duration = Duration::from_mins(1);
 /// How long one attempt may take.
 const ATTEMPT_DEADLINE: Duration = Duration::from_secs(15);
 /// How long between two attempts.

@@ -2,9 +2,9 @@
 //!
 //! | shape | workload | what is special |
 //! |---|---|---|
-//! | deployment | Deployment `mssql` | `Recreate`, a readiness probe, 5 s for a node that does not answer |
-//! | statefulSet | StatefulSet `mssql-stateful` | the same pod, its claim from a template; a pod on a dead node is not replaced |
-//! | guide | Deployment `mssql-guide` | Microsoft's manifest for SQL Server on AKS, as it stands |
+//! | `deployment` | Deployment `mssql` | `Recreate`, a readiness probe, 5 s for a node that does not answer |
+//! | `statefulSet` | `StatefulSet` `mssql-stateful` | the same pod, its claim from a template; a pod on a dead node is not replaced |
+//! | `guide` | Deployment `mssql-guide` | Microsoft's manifest for SQL Server on AKS, as it stands |
 //!
 //! The guide's manifest has no readiness probe and no strategy, so it is rolled (the new pod comes before the old one goes), and nothing about
 //! nodes, so a pod stays on one that is dead for 300 s. Ours differs from Microsoft's in the image, the storage class (their `azure-disk`

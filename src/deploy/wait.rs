@@ -328,7 +328,7 @@ mod tests {
 
     use super::*;
 
-    fn pod(status: Value) -> Pod {
+    fn pod(status: &Value) -> Pod {
         serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": {"nodeName": "n", "containers": []}, "status": status})).unwrap()
     }
 
@@ -349,7 +349,7 @@ mod tests {
     #[case::crash_upon_crash(waiting("CrashLoopBackOff", 4), true)]
     #[case::a_container_that_is_made(waiting("ContainerCreating", 0), false)]
     fn what_will_never_come_is_told_at_once(#[case] status: Value, #[case] hopeless: bool) {
-        match state(&pod(status), "mssql") {
+        match state(&pod(&status), "mssql") {
             State::Hopeless(how) => assert!(hopeless && how.contains("because of it"), "{how}"),
             State::Waiting(how) => assert!(!hopeless && how.contains("because of it"), "{how}"),
             other => panic!("{other:?}"),
@@ -359,15 +359,15 @@ mod tests {
     #[test]
     fn a_pod_without_a_node_tells_what_the_scheduler_says() {
         let conditions = json!([{"type": "PodScheduled", "status": "False", "message": "0/4 nodes are available: 1 Insufficient cpu."}]);
-        let State::Waiting(how) = state(&pod(json!({"phase": "Pending", "conditions": conditions})), "mssql") else { panic!() };
+        let State::Waiting(how) = state(&pod(&json!({"phase": "Pending", "conditions": conditions})), "mssql") else { panic!() };
         assert!(how.contains("Insufficient cpu"), "{how}");
     }
 
     #[test]
     fn ready_is_ready_and_ended_is_ended() {
         let ready = json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]});
-        assert_eq!(state(&pod(ready), "mssql"), State::Ready);
-        assert!(matches!(state(&pod(json!({"phase": "Failed"})), "mssql"), State::Ended(_)));
+        assert_eq!(state(&pod(&ready), "mssql"), State::Ready);
+        assert!(matches!(state(&pod(&json!({"phase": "Failed"})), "mssql"), State::Ended(_)));
     }
 
     #[test]

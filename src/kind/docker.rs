@@ -15,9 +15,9 @@ const HINT: &str = "install Docker, https://docs.docker.com/engine/install/, or 
 /// A question may take so long.
 const ASK_DEADLINE: Duration = Duration::from_secs(30);
 /// A command in a node may take so long.
-const EXEC_DEADLINE: Duration = Duration::from_secs(60);
+const EXEC_DEADLINE: Duration = Duration::from_mins(1);
 /// The start of a node's container may take so long.
-const START_DEADLINE: Duration = Duration::from_secs(60);
+const START_DEADLINE: Duration = Duration::from_mins(1);
 /// A pull may take so long: an image of SQL Server is more than 1.5 GB.
 const PULL_DEADLINE: Duration = Duration::from_mins(20);
 /// The build of our image copies one file.
@@ -150,10 +150,7 @@ impl Docker {
         let args = ["build", "--quiet", "--network", "none", "--label", label, "--tag", image, folder];
         let build = || self.0.call(format!("build image `{image}`"), BUILD_DEADLINE, args);
         // The old builder is in every docker of today and needs no plug-in; where it is gone, the new one is there.
-        let old = match build().env("DOCKER_BUILDKIT", "0").run().await {
-            Ok(_) => return Ok(()),
-            Err(error) => error,
-        };
+        let Err(old) = build().env("DOCKER_BUILDKIT", "0").run().await else { return Ok(()) };
         build().env("DOCKER_BUILDKIT", "1").run().await.map(drop).map_err(|_| old)
     }
 

@@ -180,8 +180,8 @@ fn name(content: &Content) -> Result<String, ImageError> {
         let mut opened = fs::File::open(file).map_err(io_error("read", file))?;
         io::copy(&mut opened, &mut HashWriter(&mut hash)).map_err(io_error("read", file))?;
     }
-    let hash: String = hash.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect();
-    Ok(format!("comeback:{}-{hash}", env!("CARGO_PKG_VERSION")))
+    let hash = hash.finalize().iter().take(6).fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+    Ok(format!("comeback:{}-{hash:012x}", env!("CARGO_PKG_VERSION")))
 }
 
 struct HashWriter<'a>(&'a mut Sha256);

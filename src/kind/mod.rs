@@ -50,7 +50,7 @@ use crate::{
 const HINT: &str = "`go install sigs.k8s.io/kind@v0.33.0`, or https://kind.sigs.k8s.io/docs/user/quick-start/#installation";
 
 /// A question to kind may take so long.
-const ASK_DEADLINE: Duration = Duration::from_secs(60);
+const ASK_DEADLINE: Duration = Duration::from_mins(1);
 
 /// The docker network of all kind clusters, unless kind is told otherwise.
 const NETWORK: &str = "kind";
@@ -200,8 +200,9 @@ pub enum KindError {
     },
     /// The image of the database cannot be had.
     #[error(
-        "could not pull `{image}` from the registry `{registry}`: {why} (hint: who has the image in a file loads it with `docker load -i FILE` and then \
-         `kind load docker-image {image} --name {name}`; where there is none, `--engine sqld` puts up the stand-in database, which is not SQL Server)"
+        "could not pull `{image}` from the registry `{registry}`: {why} (hint: who has the image in a file runs `docker load -i FILE` and then this \
+         again, which brings it into the nodes as `kind load docker-image {image}` does; where there is none, `--engine sqld` puts up the stand-in \
+         database, which is not SQL Server)"
     )]
     EngineImage {
         /// The image.
@@ -210,8 +211,6 @@ pub enum KindError {
         registry: String,
         /// What docker says.
         why: String,
-        /// The cluster.
-        name: Name,
     },
     /// Our own image, that was named, cannot be had.
     #[error("could not pull `{image}` from the registry `{registry}`: {why} (hint: without `--image`, one is made of this program)")]
@@ -274,14 +273,14 @@ impl Kind {
         Ok(Self { name: name.clone(), docker, server, tool, folder: Folder::of(name) })
     }
 
-    fn call<'a, A: Into<std::ffi::OsString>>(
-        &'a self,
+    fn call<A: Into<std::ffi::OsString>>(
+        &self,
         what: impl Into<String>,
         deadline: Duration,
         args: impl IntoIterator<Item = A>,
-    ) -> Call<'a> {
-        // It would take podman where that is there.
-        self.tool.call(what, deadline, args).env("KIND_EXPERIMENTAL_PROVIDER", "docker")
+    ) -> Call<'_> {
+        // Autodetection takes docker where it answers, which it does; whoever prefers another is not followed.
+        self.tool.call(what, deadline, args).env("KIND_EXPERIMENTAL_PROVIDER", "")
     }
 
     /// The nodes, if the cluster is ours or there is none.
@@ -333,7 +332,7 @@ mod tests {
     fn an_image_that_cannot_be_had_tells_all_the_ways_out() {
         let image = "mcr.microsoft.com/mssql/server:2022-latest".to_owned();
         let registry = crate::deploy::registry(&image).to_owned();
-        let error = KindError::EngineImage { image, registry, why: "no route".into(), name: Name::try_new("x").unwrap() }.to_string();
+        let error = KindError::EngineImage { image, registry, why: "no route".into() }.to_string();
         for part in ["registry `mcr.microsoft.com`", "kind load docker-image mcr.microsoft.com/mssql/server:2022-latest", "--engine sqld"] {
             assert!(error.contains(part), "{error}");
         }

@@ -82,6 +82,10 @@ pub async fn status(name: &Name) -> Result<Status, KindError> {
     if !kind.folder.is_made() {
         status.problems.push("it was begun and never finished (hint: `comeback cluster up` makes it anew)".to_owned());
     }
+    if containers.iter().any(|node| !node.is_running() && !node.is_worker()) {
+        // Nobody to ask.
+        return Ok(status);
+    }
     match kind.cluster(TargetShape::default()).await {
         Err(error) => status.problems.push(chain(&error)),
         Ok(cluster) => {

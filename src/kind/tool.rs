@@ -129,12 +129,7 @@ impl Tool {
     }
 
     /// A command that does `what` (which fits behind "could not") within `deadline`.
-    pub fn call<'a, A: Into<OsString>>(
-        &'a self,
-        what: impl Into<String>,
-        deadline: Duration,
-        args: impl IntoIterator<Item = A>,
-    ) -> Call<'a> {
+    pub fn call<A: Into<OsString>>(&self, what: impl Into<String>, deadline: Duration, args: impl IntoIterator<Item = A>) -> Call<'_> {
         let args = args.into_iter().map(Into::into).collect();
         Call { tool: self, what: what.into(), deadline, args, environment: Vec::new(), input: None }
     }

@@ -228,8 +228,9 @@ impl Steps<'_> {
     async fn create(&self, kind: &Kind) -> Result<Vec<NodeContainer>, KindError> {
         let Options { name, workers, .. } = self.options;
         let image = self.node_image(kind).await?;
-        kind.folder.unmark().or_else(|error| if error.is_denied() { Err(error) } else { Ok(()) })?;
+        self.have_images(kind).await?;
         kind.folder.make()?;
+        kind.folder.unmark()?;
         self.reach(Stage::Creating);
         self.audience.step("making the cluster");
         let config = configuration(name, workers.unwrap_or(WORKERS), kind.folder.path())?;
@@ -253,6 +254,28 @@ impl Steps<'_> {
         kind.folder.mark_made(&json!({"comeback": env!("CARGO_PKG_VERSION"), "nodeImage": image}))?;
         self.reach(Stage::Filling);
         kind.nodes().await
+    }
+
+    /// Has the images that nobody can make on this machine, before a cluster is made that would be of no use without them.
+    async fn have_images(&self, kind: &Kind) -> Result<(), KindError> {
+        let Options { engine, engine_image, image, .. } = self.options;
+        if let Some(image) = image {
+            self.have(kind, image).await?.map_err(|why| own_image_error(image, why))?;
+        }
+        let engine = engine.unwrap_or_default();
+        if let Some(image) = engine_image.as_deref().or(engine.public_image()) {
+            self.have(kind, image).await?.map_err(|why| engine_image_error(image, why))?;
+        }
+        Ok(())
+    }
+
+    /// Has an image on this machine, from its registry if need be. `Ok(Err(..))` tells why it cannot be had.
+    async fn have(&self, kind: &Kind, image: &str) -> Result<Result<(), String>, KindError> {
+        if kind.docker.has_image(image).await? {
+            return Ok(Ok(()));
+        }
+        self.audience.step(&format!("pulling `{image}`"));
+        Ok(kind.docker.pull(image).await.map_err(|error| if error.last().is_empty() { error.to_string() } else { error.last().to_owned() }))
     }
 
     /// The node image to take; `None` leaves it to kind.
@@ -333,35 +356,19 @@ impl Steps<'_> {
         let Options { engine, engine_image, image, shape, program, .. } = self.options;
         let engine = engine.or(there.map(|there| there.engine)).unwrap_or_default();
         let all: Vec<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
-        let own_image = match image {
-            Some(image) => {
-                let had = self.load(kind, image, &all).await?;
-                had.map_err(|why| KindError::OwnImage { image: image.clone(), registry: deploy::registry(image).to_owned(), why })?;
-                image.clone()
-            }
-            None => {
-                self.audience.step("making our own image");
-                let image = image::build(&kind.docker, program).await?;
-                // It is on this machine, so there is nothing to pull.
-                self.load(kind, &image, &all).await?.map_err(|why| KindError::OwnImage {
-                    image: image.clone(),
-                    registry: "none".into(),
-                    why,
-                })?;
-                image
-            }
+        let own_image = if let Some(image) = image {
+            image.clone()
+        } else {
+            self.audience.step("making our own image");
+            image::build(&kind.docker, program).await?
         };
+        self.load(kind, &own_image, &all).await?.map_err(|why| own_image_error(&own_image, why))?;
         let usual = engine.public_image().map_or_else(|| own_image.clone(), ToOwned::to_owned);
         let kept = there.filter(|there| there.engine == engine && engine != Engine::Sqld).map(|there| there.image.clone());
         let image = engine_image.clone().or(kept).unwrap_or(usual);
         if image != own_image {
             let workers: Vec<&str> = nodes.iter().filter(|node| node.is_worker()).map(|node| node.name.as_str()).collect();
-            self.load(kind, &image, &workers).await?.map_err(|why| KindError::EngineImage {
-                registry: deploy::registry(&image).to_owned(),
-                image: image.clone(),
-                why,
-                name: self.options.name.clone(),
-            })?;
+            self.load(kind, &image, &workers).await?.map_err(|why| engine_image_error(&image, why))?;
         }
         let storage = Storage::HostPath { root: MOUNT.to_owned() };
         let shape = shape.or(there.map(|there| there.shape)).unwrap_or_default();
@@ -380,12 +387,8 @@ impl Steps<'_> {
         if lacking.is_empty() {
             return Ok(Ok(()));
         }
-        if !kind.docker.has_image(image).await? {
-            self.audience.step(&format!("pulling `{image}`"));
-            if let Err(error) = kind.docker.pull(image).await {
-                let why = if error.last().is_empty() { error.to_string() } else { error.last().to_owned() };
-                return Ok(Err(why));
-            }
+        if let Err(why) = self.have(kind, image).await? {
+            return Ok(Err(why));
         }
         self.audience.step(&format!("loading `{image}` into {} nodes", lacking.len()));
         let nodes = lacking.join(",");
@@ -450,6 +453,14 @@ impl Steps<'_> {
     }
 }
 
+fn own_image_error(image: &str, why: String) -> KindError {
+    KindError::OwnImage { image: image.to_owned(), registry: deploy::registry(image).to_owned(), why }
+}
+
+fn engine_image_error(image: &str, why: String) -> KindError {
+    KindError::EngineImage { image: image.to_owned(), registry: deploy::registry(image).to_owned(), why }
+}
+
 /// A release of Kubernetes as somebody wrote it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Release {
@@ -487,7 +498,7 @@ impl Release {
 /// A step as kind tells it where there is no terminal: ` • Preparing nodes 📦 📦  ...`.
 fn step_of_kind(line: &str) -> Option<String> {
     let rest = line.trim().strip_prefix('•')?;
-    let words: String = rest.chars().take_while(|c| c.is_ascii()).collect();
+    let words: String = rest.chars().take_while(char::is_ascii).collect();
     let words = words.trim_matches([' ', '.']);
     let mut letters = words.chars();
     let first = letters.next()?;
