@@ -12,7 +12,7 @@ use std::{io, sync::Arc, time::Duration};
 use axum::{
     extract::{
         FromRequestParts,
-        ws::{Message, WebSocket, WebSocketUpgrade},
+        ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code},
     },
     http::request::Parts,
     response::Response,
@@ -108,11 +108,10 @@ async fn serve(cluster: &Cluster, contained: Contained, wanted: Wanted, socket: 
     let running = match start(cluster, &contained, &wanted).await {
         Ok(running) => running,
         Err(why) => {
-            let why = format!("error executing command in container: {why}");
-            let status = Refusal::internal(format!("Internal error occurred: {why}")).status();
+            let status = Refusal::internal(format!("Internal error occurred: error executing command in container: {why}")).status();
             let last = async {
                 to_client.send(message(channel::STATUS, status.to_string().as_bytes())).await.ok();
-                to_client.send(Message::Close(None)).await.ok();
+                to_client.send(goodbye()).await.ok();
             };
             timeout(CLOSE_TIMEOUT, last).await.ok();
             return;
@@ -135,7 +134,7 @@ async fn serve(cluster: &Cluster, contained: Contained, wanted: Wanted, socket: 
             () = &mut outputs => process.ended().await,
         };
         send.send(message(channel::STATUS, status(&exit).to_string().as_bytes())).await.ok();
-        send.send(Message::Close(None)).await.ok();
+        send.send(goodbye()).await.ok();
     };
     let sending = async {
         while let Some(message) = queue.recv().await {
@@ -196,6 +195,11 @@ fn message(channel: u8, bytes: &[u8]) -> Message {
     framed.put_u8(channel);
     framed.put_slice(bytes);
     Message::Binary(Bytes::from(framed))
+}
+
+/// A close in order: without a code, clients take it for a connection that broke.
+fn goodbye() -> Message {
+    Message::Close(Some(CloseFrame { code: close_code::NORMAL, reason: "".into() }))
 }
 
 /// How a command ended, as clients read it.

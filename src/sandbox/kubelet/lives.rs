@@ -226,8 +226,8 @@ impl Worker {
             (Ok(_), None) => return,
         };
         // Told afterwards: what is told holds up no start.
-        self.tell_of(n, Tone::Normal, "Pulled", &format!("Container image \"{image}\" already present on machine"));
-        self.tell_of(n, Tone::Normal, "Created", &format!("Created container: {name}"));
+        self.tell_of(n, Tone::Normal, "Pulled", &format!("Container image \"{image}\" already present on machine and can be accessed by the pod"));
+        self.tell_of(n, Tone::Normal, "Created", "Container created");
         let process = match started {
             Ok(process) => process,
             Err(error) => return self.fail_to_start(n, life, ended, &error.to_string()),
@@ -276,7 +276,8 @@ impl Worker {
         container.has_lived = true;
         container.id = id;
         container.life = Life::Running(run);
-        self.tell_of(n, Tone::Normal, "Started", &format!("Started container {name}"));
+        self.has_started = true;
+        self.tell_of(n, Tone::Normal, "Started", "Container started");
     }
 
     fn fail_to_pull(&mut self, n: usize, image: &str, now: Instant) {
@@ -321,6 +322,7 @@ impl Worker {
         } });
         let due = comes_back.then(|| container.back_off.due(now));
         container.life = Life::Ended { state, ended: now, due };
+        self.has_started = true;
     }
 
     /// Looks which containers have ended since the last look.
