@@ -228,12 +228,9 @@ impl Sight<'_> {
         }
         let generation = self.set.int("/metadata/generation").unwrap_or(1);
         let change = |object: &mut Value| {
-            for (field, number) in [
-                ("observedGeneration", generation),
-                ("replicas", total),
-                ("availableReplicas", ready),
-                ("collisionCount", 0),
-            ] {
+            for (field, number) in
+                [("observedGeneration", generation), ("replicas", total), ("availableReplicas", ready), ("collisionCount", 0)]
+            {
                 object::set(object, &format!("/status/{field}"), number);
             }
             // A zero of these is left out, as the real controller leaves it out.

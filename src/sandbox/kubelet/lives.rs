@@ -226,7 +226,12 @@ impl Worker {
             (Ok(_), None) => return,
         };
         // Told afterwards: what is told holds up no start.
-        self.tell_of(n, Tone::Normal, "Pulled", &format!("Container image \"{image}\" already present on machine and can be accessed by the pod"));
+        self.tell_of(
+            n,
+            Tone::Normal,
+            "Pulled",
+            &format!("Container image \"{image}\" already present on machine and can be accessed by the pod"),
+        );
         self.tell_of(n, Tone::Normal, "Created", "Container created");
         let process = match started {
             Ok(process) => process,

@@ -190,7 +190,8 @@ mod tests {
     #[test]
     fn what_the_containers_share_is_missing_then_there_then_gone() {
         let of = |frame, containers: Vec<Seen>| {
-            let mut pod = json!({ "metadata": { "generation": 3 }, "status": { "conditions": [{ "type": "PodScheduled", "status": "True" }] } });
+            let mut pod =
+                json!({ "metadata": { "generation": 3 }, "status": { "conditions": [{ "type": "PodScheduled", "status": "True" }] } });
             PodSeen { frame, address: None, host: String::new(), since: "", containers }.write(&mut pod);
             assert_eq!((pod.int("/status/observedGeneration"), pod.text("/status/conditions/4/type")), (Some(3), "PodScheduled"));
             let first = &pod["status"]["conditions"][0];
@@ -208,7 +209,9 @@ mod tests {
     #[test]
     fn a_pod_is_ready_when_all_its_containers_are() {
         let mut pod = json!({});
-        let write = |containers, pod: &mut Value| PodSeen { frame: Frame::Ready, address: None, host: String::new(), since: "", containers }.write(pod);
+        let write = |containers, pod: &mut Value| {
+            PodSeen { frame: Frame::Ready, address: None, host: String::new(), since: "", containers }.write(pod)
+        };
         write(vec![running(), creating()], &mut pod);
         assert!(!object::condition_holds(&pod, "Ready"));
         assert_eq!(object::condition(&pod, "Ready").unwrap().text("/message"), "containers with unready status: [c]");
