@@ -61,6 +61,7 @@ mod channel {
 
 /// What a client wants to be run.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each of them is a parameter of the request")]
 struct Wanted {
     command: Vec<String>,
     stdin: bool,
@@ -86,9 +87,8 @@ pub(super) async fn answer(cluster: &Arc<Cluster>, asked: &Asked, key: &Key, mut
     if !(wanted.stdin || wanted.stdout || wanted.stderr) {
         return Err(Refusal::bad_request("you must specify at least 1 of stdin, stdout, stderr"));
     }
-    let contained = cluster.containers.find(key, container).filter(|found| found.process.exit().is_none());
-    let contained =
-        contained.ok_or_else(|| Refusal::internal(format!("unable to upgrade connection: container not found (\"{container}\")")))?;
+    let found = cluster.containers.find(key, container).filter(|found| found.process.exit().is_none());
+    let found = found.ok_or_else(|| Refusal::internal(format!("unable to upgrade connection: container not found (\"{container}\")")))?;
     let upgrade = WebSocketUpgrade::from_request_parts(&mut head, &()).await.map_err(|_| {
         let why = "unable to upgrade: the sandbox streams over WebSockets only (kubectl 1.31 or newer, or KUBECTL_REMOTE_COMMAND_WEBSOCKETS=true)";
         Refusal::bad_request(why)
@@ -97,7 +97,7 @@ pub(super) async fn answer(cluster: &Arc<Cluster>, asked: &Asked, key: &Key, mut
     Ok(upgrade.protocols(PROTOCOLS).on_upgrade(async move |socket| {
         tokio::select! {
             () = cluster.stopping.cancelled() => {}
-            () = serve(&cluster, contained, wanted, socket) => {}
+            () = serve(&cluster, found, wanted, socket) => {}
         }
     }))
 }

@@ -210,7 +210,7 @@ mod tests {
     fn a_pod_is_ready_when_all_its_containers_are() {
         let mut pod = json!({});
         let write = |containers, pod: &mut Value| {
-            PodSeen { frame: Frame::Ready, address: None, host: String::new(), since: "", containers }.write(pod)
+            PodSeen { frame: Frame::Ready, address: None, host: String::new(), since: "", containers }.write(pod);
         };
         write(vec![running(), creating()], &mut pod);
         assert!(!object::condition_holds(&pod, "Ready"));
