@@ -206,7 +206,16 @@ pub(crate) mod node {
 
 /// What Kubernetes says of a pod, asked in one place.
 pub(crate) mod pod {
-    use super::{Look, Value, condition_holds};
+    use super::{Look, Value, condition_holds, list_mut, set, set_condition};
+
+    /// Says of a pod that it is not going of its own will.
+    pub(crate) fn set_disrupted(pod: &mut Value, reason: &str, message: &str) {
+        set_condition(pod, "DisruptionTarget", true, reason, message);
+        let generation = pod.int("/metadata/generation").unwrap_or(1);
+        for condition in list_mut(pod, "/status/conditions").iter_mut().filter(|one| one.text("/type") == "DisruptionTarget") {
+            set(condition, "/observedGeneration", generation);
+        }
+    }
 
     /// Whether all its containers have ended for good.
     pub(crate) fn is_finished(pod: &Value) -> bool {

@@ -34,6 +34,9 @@ pub struct Pause {
     /// Have this name in the kernel's list of processes.
     #[arg(long)]
     pub comm: Option<String>,
+    /// Say every line of the standard input, and end with it.
+    #[arg(long)]
+    pub stdin: bool,
     /// Start another one of the same name as a child, and end when it ends.
     #[arg(long)]
     pub child: bool,
@@ -74,6 +77,12 @@ pub fn run(pause: &Pause) -> Result<u8, PauseError> {
     }
     if let Some(code) = pause.exit {
         return Ok(code);
+    }
+    if pause.stdin {
+        for line in io::stdin().lines() {
+            say(&line.map_err(refused("read the standard input"))?);
+        }
+        return Ok(0);
     }
     // The child is started by the main thread, which lives as long as the process does.
     let child = if pause.child { Some(start_child(pause)?) } else { None };

@@ -192,7 +192,7 @@ async fn carry(cluster: &Cluster, client: TcpStream, endpoint: Option<SocketAddr
             let outcome = tokio::try_join!(async { to.await.map_err(|_| cut()) }, async { back.await.map_err(|_| cut()) });
             if outcome.is_err() {
                 // One end was cut off: so is the other.
-                reset(to_server.as_ref());
+                reset(to_server);
             }
             outcome.map(drop)
         }
@@ -209,7 +209,7 @@ async fn carry(cluster: &Cluster, client: TcpStream, endpoint: Option<SocketAddr
             }
         }
     }
-    reset(to_client.as_ref());
+    reset(to_client);
 }
 
 /// Carries one direction. Its end is an error if nobody can be there to have ended it.
@@ -239,7 +239,9 @@ async fn swallow(from: &mut OwnedReadHalf) {
     while from.read(&mut buffer).await.is_ok_and(|read| read > 0) {}
 }
 
-/// Lets the kernel reset the connection when it is closed.
-fn reset(stream: &TcpStream) {
-    stream.set_zero_linger().ok();
+/// Lets the kernel reset the connection when its other half is dropped.
+fn reset(half: OwnedWriteHalf) {
+    half.as_ref().set_zero_linger().ok();
+    // Dropped, it would be closed in order first.
+    half.forget();
 }

@@ -427,6 +427,17 @@ impl Store {
             }
             return Ok(Deleted::Going(self.record(&mut inner, key.clone(), What::Modified, new)));
         }
+        if key.kind == Kind::Pod {
+            // Told as the real server tells it: that the time is up, and then that the pod is gone.
+            object::default(&mut new, "/metadata/deletionTimestamp", object::now());
+            if old.int("/metadata/deletionGracePeriodSeconds") != Some(0) {
+                object::set(&mut new, "/metadata/deletionGracePeriodSeconds", 0);
+                if !old.is_terminating() {
+                    object::set(&mut new, "/metadata/generation", old.int("/metadata/generation").unwrap_or_default() + 1);
+                }
+                new = (*self.record(&mut inner, key.clone(), What::Modified, new)).clone();
+            }
+        }
         Ok(Deleted::Gone(self.record(&mut inner, key.clone(), What::Deleted, new)))
     }
 
@@ -728,6 +739,18 @@ mod tests {
         let how = Deletion { grace: Some(i64::MAX), ..Deletion::default() };
         let Deleted::Going(object) = store.delete(&key(Kind::Pod, "a"), &how).unwrap() else { panic!("it has time") };
         assert_eq!(object.int("/metadata/deletionGracePeriodSeconds"), Some(i64::MAX));
+    }
+
+    #[test]
+    fn a_pods_end_is_told_in_two_steps() {
+        let store = store();
+        store.create(Kind::Pod, pod("a", "worker-1"), false).unwrap();
+        store.delete(&key(Kind::Pod, "a"), &Deletion::default()).unwrap();
+        let before = store.version();
+        store.delete(&key(Kind::Pod, "a"), &Deletion { grace: Some(0), ..Deletion::default() }).unwrap();
+        let (changes, _) = store.changes_after(Kind::Pod, before).unwrap();
+        let told: Vec<_> = changes.iter().map(|change| (change.what, change.object.int("/metadata/deletionGracePeriodSeconds"))).collect();
+        assert_eq!(told, [(What::Modified, Some(0)), (What::Deleted, Some(0))]);
     }
 
     #[test]

@@ -137,3 +137,92 @@ async fn applying_makes_and_then_changes() {
     assert_eq!(image(&changed).as_deref(), Some("comeback:2"));
     assert_eq!(changed.metadata.generation, Some(2));
 }
+
+/// Asks as `kubectl get` does.
+async fn get_table(client: &Client, path: &str) -> serde_json::Value {
+    let accept = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
+    client.request(http::Request::get(path).header("accept", accept).body(Vec::new()).unwrap()).await.unwrap()
+}
+
+#[tokio::test]
+async fn who_asks_for_a_table_gets_one() {
+    let (_sandbox, client) = sandbox(20).await;
+    let table = get_table(&client, "/api/v1/nodes").await;
+    assert_eq!((table["kind"].as_str(), table["apiVersion"].as_str()), (Some("Table"), Some("meta.k8s.io/v1")));
+    let names: Vec<_> =
+        table["rows"].as_array().unwrap().iter().map(|row| (&row["cells"][0], &row["cells"][1], &row["cells"][2])).collect();
+    assert_eq!(names[0], (&json!("control-plane"), &json!("Ready"), &json!("control-plane")));
+    assert_eq!(names[1], (&json!("worker-1"), &json!("Ready"), &json!("<none>")));
+    let wide: Vec<_> = table["columnDefinitions"].as_array().unwrap().iter().filter(|column| column["priority"] == 1).collect();
+    assert_eq!(wide.len(), 5);
+    let one = get_table(&client, "/api/v1/nodes/worker-2").await;
+    assert_eq!(one["rows"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_watch_of_tables_sends_its_head_once() {
+    use futures::{AsyncBufReadExt, io::BufReader};
+    let (_sandbox, client) = sandbox(20).await;
+    let request = http::Request::get("/api/v1/namespaces/default/configmaps?watch=true&resourceVersion=0")
+        .header("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")
+        .body(Vec::new())
+        .unwrap();
+    let mut lines = BufReader::new(Box::pin(client.request_stream(request).await.unwrap())).lines();
+    let maps = Api::<ConfigMap>::default_namespaced(client.clone());
+    create(&maps, json!({ "metadata": { "name": "a" } })).await;
+    create(&maps, json!({ "metadata": { "name": "b" }, "data": { "k": "v" } })).await;
+    let mut next = async || {
+        let line = soon("a change", lines.next()).await.unwrap().unwrap();
+        serde_json::from_str::<serde_json::Value>(&line).unwrap()
+    };
+    let first = next().await;
+    assert_eq!((&first["type"], &first["object"]["rows"][0]["cells"][0]), (&json!("ADDED"), &json!("a")));
+    assert_eq!(first["object"]["columnDefinitions"].as_array().unwrap().len(), 3);
+    let second = next().await;
+    assert_eq!((&second["object"]["rows"][0]["cells"][0], &second["object"]["rows"][0]["cells"][1]), (&json!("b"), &json!(1)));
+    assert!(second["object"]["columnDefinitions"].is_null());
+}
+
+#[tokio::test]
+async fn a_quiet_watch_is_bookmarked_and_a_version_that_is_forgotten_is_gone() {
+    let (_sandbox, client) = sandbox(100).await;
+    let maps = Api::<ConfigMap>::default_namespaced(client.clone());
+    let version = maps.list(&ListParams::default()).await.unwrap().metadata.resource_version.unwrap();
+    // Leases are renewed meanwhile, so the version goes on although no map changes.
+    let mut events = maps.watch(&WatchParams::default(), &version).await.unwrap().boxed();
+    let WatchEvent::Bookmark(mark) = soon("a bookmark", events.next()).await.unwrap().unwrap() else { panic!("nothing changes") };
+    let number = |version: &str| version.parse::<u64>().unwrap();
+    assert!(number(&mark.metadata.resource_version) > number(&version));
+    // More changes than are remembered of a kind.
+    create(&maps, json!({ "metadata": { "name": "a" } })).await;
+    for n in 0..4200 {
+        maps.patch("a", &PatchParams::default(), &Patch::Merge(json!({ "data": { "k": n.to_string() } }))).await.unwrap();
+    }
+    let mut late = maps.watch(&WatchParams::default(), &version).await.unwrap().boxed();
+    let WatchEvent::Error(gone) = soon("the refusal", late.next()).await.unwrap().unwrap() else { panic!("it is forgotten") };
+    assert_eq!((gone.code, gone.reason.as_str()), (410, "Expired"));
+}
+
+#[tokio::test]
+async fn a_lease_and_a_map_are_made_changed_applied_and_deleted() {
+    use k8s_openapi::api::coordination::v1::Lease;
+    let (_sandbox, client) = sandbox(20).await;
+    let leases = Api::<Lease>::default_namespaced(client.clone());
+    let lease =
+        create(&leases, json!({ "metadata": { "name": "run" }, "spec": { "holderIdentity": "a", "leaseDurationSeconds": 15 } })).await;
+    let mut other = lease.clone();
+    other.spec.as_mut().unwrap().holder_identity = Some("b".into());
+    let held = leases.replace("run", &PostParams::default(), &other).await.unwrap();
+    assert_eq!(code(&leases.replace("run", &PostParams::default(), &lease).await.unwrap_err()), 409, "whoever was first has it");
+    leases.patch("run", &PatchParams::default(), &Patch::Merge(json!({ "spec": { "holderIdentity": "c" } }))).await.unwrap();
+    assert_eq!(held.spec.unwrap().holder_identity.as_deref(), Some("b"));
+    leases.delete("run", &DeleteParams::default()).await.unwrap();
+    let maps = Api::<ConfigMap>::default_namespaced(client);
+    let apply = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "journal" }, "data": { "1": "undo" } });
+    maps.patch("journal", &PatchParams::apply("test").force(), &Patch::Apply(apply)).await.unwrap();
+    let made = maps.get("journal").await.unwrap();
+    let twice = maps.create(&PostParams::default(), &made).await.unwrap_err();
+    assert_eq!(code(&twice), 409);
+    maps.delete("journal", &DeleteParams::default()).await.unwrap();
+    assert!(maps.get_opt("journal").await.unwrap().is_none());
+}

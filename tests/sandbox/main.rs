@@ -2,6 +2,7 @@
 
 mod api;
 mod budget;
+mod exec;
 mod life;
 mod node;
 mod program;

@@ -123,6 +123,9 @@ fn complete_stateful_set(object: &mut Value) {
     if object.text("/spec/updateStrategy/type") == "RollingUpdate" {
         default(object, "/spec/updateStrategy/rollingUpdate/partition", 0);
     }
+    for count in ["/status/replicas", "/status/availableReplicas"] {
+        default(object, count, 0);
+    }
     if let Some(spec) = object.pointer_mut("/spec/template/spec") {
         complete_pod_spec(spec);
     }

@@ -12,7 +12,7 @@ use std::{io, sync::Arc, time::Duration};
 use axum::{
     extract::{
         FromRequestParts,
-        ws::{Message, WebSocket, WebSocketUpgrade},
+        ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code},
     },
     http::request::Parts,
     response::Response,
@@ -61,6 +61,7 @@ mod channel {
 
 /// What a client wants to be run.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each of them is a parameter of the request")]
 struct Wanted {
     command: Vec<String>,
     stdin: bool,
@@ -86,9 +87,8 @@ pub(super) async fn answer(cluster: &Arc<Cluster>, asked: &Asked, key: &Key, mut
     if !(wanted.stdin || wanted.stdout || wanted.stderr) {
         return Err(Refusal::bad_request("you must specify at least 1 of stdin, stdout, stderr"));
     }
-    let contained = cluster.containers.find(key, container).filter(|found| found.process.exit().is_none());
-    let contained =
-        contained.ok_or_else(|| Refusal::internal(format!("unable to upgrade connection: container not found (\"{container}\")")))?;
+    let found = cluster.containers.find(key, container).filter(|found| found.process.exit().is_none());
+    let found = found.ok_or_else(|| Refusal::internal(format!("unable to upgrade connection: container not found (\"{container}\")")))?;
     let upgrade = WebSocketUpgrade::from_request_parts(&mut head, &()).await.map_err(|_| {
         let why = "unable to upgrade: the sandbox streams over WebSockets only (kubectl 1.31 or newer, or KUBECTL_REMOTE_COMMAND_WEBSOCKETS=true)";
         Refusal::bad_request(why)
@@ -97,7 +97,7 @@ pub(super) async fn answer(cluster: &Arc<Cluster>, asked: &Asked, key: &Key, mut
     Ok(upgrade.protocols(PROTOCOLS).on_upgrade(async move |socket| {
         tokio::select! {
             () = cluster.stopping.cancelled() => {}
-            () = serve(&cluster, contained, wanted, socket) => {}
+            () = serve(&cluster, found, wanted, socket) => {}
         }
     }))
 }
@@ -108,11 +108,10 @@ async fn serve(cluster: &Cluster, contained: Contained, wanted: Wanted, socket: 
     let running = match start(cluster, &contained, &wanted).await {
         Ok(running) => running,
         Err(why) => {
-            let why = format!("error executing command in container: {why}");
-            let status = Refusal::internal(format!("Internal error occurred: {why}")).status();
+            let status = Refusal::internal(format!("Internal error occurred: error executing command in container: {why}")).status();
             let last = async {
                 to_client.send(message(channel::STATUS, status.to_string().as_bytes())).await.ok();
-                to_client.send(Message::Close(None)).await.ok();
+                to_client.send(goodbye()).await.ok();
             };
             timeout(CLOSE_TIMEOUT, last).await.ok();
             return;
@@ -135,7 +134,7 @@ async fn serve(cluster: &Cluster, contained: Contained, wanted: Wanted, socket: 
             () = &mut outputs => process.ended().await,
         };
         send.send(message(channel::STATUS, status(&exit).to_string().as_bytes())).await.ok();
-        send.send(Message::Close(None)).await.ok();
+        send.send(goodbye()).await.ok();
     };
     let sending = async {
         while let Some(message) = queue.recv().await {
@@ -196,6 +195,11 @@ fn message(channel: u8, bytes: &[u8]) -> Message {
     framed.put_u8(channel);
     framed.put_slice(bytes);
     Message::Binary(Bytes::from(framed))
+}
+
+/// A close in order: without a code, clients take it for a connection that broke.
+fn goodbye() -> Message {
+    Message::Close(Some(CloseFrame { code: close_code::NORMAL, reason: "".into() }))
 }
 
 /// How a command ended, as clients read it.

@@ -103,6 +103,7 @@ impl Table {
 }
 
 /// The columns of a kind.
+#[expect(clippy::too_many_lines, reason = "an entry for each kind")]
 fn columns(kind: Kind) -> &'static [Column] {
     const WIDE: u8 = 1;
     match kind {
@@ -237,6 +238,7 @@ fn columns(kind: Kind) -> &'static [Column] {
 }
 
 /// The cells of an object's row, one for each of the [`columns`] of its kind.
+#[expect(clippy::too_many_lines, reason = "an entry for each kind")]
 fn cells(kind: Kind, object: &Value, now: DateTime<Utc>) -> Vec<Value> {
     let name = || Value::from(object.name());
     let age = || Value::from(since(object.text("/metadata/creationTimestamp"), now));
@@ -318,7 +320,7 @@ fn cells(kind: Kind, object: &Value, now: DateTime<Utc>) -> Vec<Value> {
             let ports = object.list("/ports").iter().map(|port| port.int("/port").map_or("*".to_owned(), |port| port.to_string()));
             let addresses = object.list("/endpoints").iter().flat_map(|endpoint| endpoint.list("/addresses"));
             let addresses = addresses.filter_map(Value::as_str).map(str::to_owned);
-            vec![name(), text("/addressType"), some(ports.collect()).into(), some(addresses.collect()).into(), age()]
+            vec![name(), text("/addressType"), some(&ports.collect::<Vec<_>>()).into(), some(&addresses.collect::<Vec<_>>()).into(), age()]
         }
         Kind::Event => event_cells(object, now),
         Kind::Lease => vec![name(), text("/spec/holderIdentity"), age()],
@@ -529,7 +531,7 @@ fn modes(modes: &[Value]) -> String {
 }
 
 /// The first three, and how many more there are.
-fn some(all: Vec<String>) -> String {
+fn some(all: &[String]) -> String {
     const MOST: usize = 3;
     match all.len() {
         0 => "<unset>".to_owned(),
@@ -641,6 +643,6 @@ mod tests {
     #[test]
     fn a_longer_list_says_how_many_more_there_are() {
         let list = |n: usize| (1..=n).map(|n| n.to_string()).collect::<Vec<_>>();
-        assert_eq!((some(list(0)), some(list(3)), some(list(5))), ("<unset>".into(), "1,2,3".into(), "1,2,3 + 2 more...".into()));
+        assert_eq!((some(&list(0)), some(&list(3)), some(&list(5))), ("<unset>".into(), "1,2,3".into(), "1,2,3 + 2 more...".into()));
     }
 }

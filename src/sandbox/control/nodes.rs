@@ -32,6 +32,8 @@ use super::super::{
 const MONITOR: Duration = Duration::from_secs(5);
 /// A node that was silent for so long is not known to be there.
 const GRACE: Duration = Duration::from_secs(50);
+/// How soon after it was doubted a node is tainted `NoExecute`: the other taint has its chance to come first, as on a real cluster.
+const TAINT_DELAY: Duration = Duration::from_millis(100);
 /// Two nodes are not tainted `NoExecute` sooner after each other than this.
 const BETWEEN_TAINTS: Duration = Duration::from_secs(10);
 /// The conditions that only a kubelet that speaks can vouch for.
@@ -95,8 +97,9 @@ pub(super) async fn run(cluster: Arc<Cluster>) {
                 }
             }
             _ = monitor.tick() => {
-                nodes.look(&cluster, Instant::now());
-                nodes.taint(&cluster, Instant::now());
+                let now = Instant::now();
+                nodes.look(&cluster, now);
+                nodes.next_taint = nodes.next_taint.max(Some(now + cluster.speed.period(TAINT_DELAY)));
             }
             () = sleep_until(taint_at.unwrap_or_else(Instant::now)), if taint_at.is_some() => nodes.taint(&cluster, Instant::now()),
         }
@@ -170,7 +173,7 @@ impl Nodes {
         match disruption(silent, nodes.len()) {
             Disruption::None => {}
             Disruption::Partial => {
-                // Asked again at the next look.
+                // Asked again after the next look.
                 self.next_taint = None;
                 return;
             }
@@ -181,9 +184,6 @@ impl Nodes {
                 }
                 return;
             }
-        }
-        if self.next_taint.is_some_and(|at| at > now) {
-            return;
         }
         let Some(name) = self.waiting.pop_first() else { return };
         let Some(found) = cluster.store.get(Kind::Node, "", &name) else { return };

@@ -87,7 +87,7 @@ fn remove(cluster: &Cluster, pod: &Value, why: Option<&str>) {
         let change = |pod: &mut Value| {
             object::set(pod, "/status/phase", "Failed");
             if let Some(why) = why {
-                object::set_condition(pod, "DisruptionTarget", true, "DeletionByPodGC", why);
+                object::pod::set_disrupted(pod, "DeletionByPodGC", why);
             }
             Ok(())
         };

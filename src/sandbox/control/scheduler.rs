@@ -56,12 +56,12 @@ struct Unfit {
 }
 
 impl Unfit {
-    fn for_good(why: impl Into<String>) -> Option<Self> {
-        Some(Self { why: why.into(), is_resolvable: false })
+    fn for_good(why: &str) -> Self {
+        Self { why: why.to_owned(), is_resolvable: false }
     }
 
-    fn for_now(why: &str) -> Option<Self> {
-        Some(Self { why: why.to_owned(), is_resolvable: true })
+    fn for_now(why: &str) -> Self {
+        Self { why: why.to_owned(), is_resolvable: true }
     }
 }
 
@@ -145,25 +145,25 @@ impl Sight<'_> {
             claims.iter().filter_map(|claim| self.cluster.store.get(Kind::PersistentVolume, "", claim.text("/spec/volumeName"))).collect();
         // Where all its volumes name their hosts, the others are not even looked at.
         if volumes.iter().filter_map(|volume| hosts(volume)).any(|hosts| !hosts.contains(&node.name())) {
-            return Unfit::for_good("node(s) didn't satisfy plugin(s) [VolumeBinding]");
+            return Some(Unfit::for_good("node(s) didn't satisfy plugin(s) [VolumeBinding]"));
         }
         let tolerations = pod.list("/spec/tolerations");
         // The cordon is a taint of its own, which only those who ask for it tolerate.
         let cordon = serde_json::json!({ "key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule" });
         if node.flag("/spec/unschedulable") && !tolerations.iter().any(|toleration| tolerates(toleration, &cordon)) {
-            return Unfit::for_good("node(s) were unschedulable");
+            return Some(Unfit::for_good("node(s) were unschedulable"));
         }
         let mut against = node.list("/spec/taints").iter().filter(|taint| taint.text("/effect") != "PreferNoSchedule");
         if against.any(|taint| !tolerations.iter().any(|toleration| tolerates(toleration, taint))) {
-            return Unfit::for_good("node(s) had untolerated taint(s)");
+            return Some(Unfit::for_good("node(s) had untolerated taint(s)"));
         }
         if !Labels::of_map(&pod["spec"]["nodeSelector"]).matches_labels(labels)
             || !matches_terms(&pod["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"], node)
         {
-            return Unfit::for_good("node(s) didn't match Pod's node affinity/selector");
+            return Some(Unfit::for_good("node(s) didn't match Pod's node affinity/selector"));
         }
         if volumes.iter().any(|volume| !matches_terms(&volume["spec"]["nodeAffinity"]["required"], node)) {
-            return Unfit::for_good("node(s) didn't match PersistentVolume's node affinity");
+            return Some(Unfit::for_good("node(s) didn't match PersistentVolume's node affinity"));
         }
         // Once a node was chosen for a claim that is still unbound, the volume is made for that node.
         let is_elsewhere = |claim: &Arc<Value>| {
@@ -174,7 +174,7 @@ impl Sight<'_> {
                 && self.nodes.iter().any(|node| node.name() == selected)
         };
         if claims.iter().any(is_elsewhere) {
-            return Unfit::for_good("node(s) didn't find available persistent volumes to bind");
+            return Some(Unfit::for_good("node(s) didn't find available persistent volumes to bind"));
         }
         self.kept_apart(pod, node)
     }
@@ -193,12 +193,12 @@ impl Sight<'_> {
             // The first of its kind has nobody to be near to.
             let is_first = like.peek().is_none() && is_meant(term, pod.namespace(), pod);
             if !is_first && !like.any(|other| self.is_near(term, other, node)) {
-                return Unfit::for_good("node(s) didn't match pod affinity rules");
+                return Some(Unfit::for_good("node(s) didn't match pod affinity rules"));
             }
         }
         for term in pod.list(ANTI_AFFINITY) {
             if there().any(|other| is_meant(term, pod.namespace(), other) && self.is_near(term, other, node)) {
-                return Unfit::for_now("node(s) didn't match pod anti-affinity rules");
+                return Some(Unfit::for_now("node(s) didn't match pod anti-affinity rules"));
             }
         }
         let minds = |other: &Arc<Value>| {
@@ -206,7 +206,7 @@ impl Sight<'_> {
             terms.into_iter().any(|term| is_meant(term, other.namespace(), pod) && self.is_near(term, other, node))
         };
         if there().any(minds) {
-            return Unfit::for_now("node(s) didn't satisfy existing pods anti-affinity rules");
+            return Some(Unfit::for_now("node(s) didn't satisfy existing pods anti-affinity rules"));
         }
         None
     }

@@ -30,11 +30,13 @@ pub(super) fn reconcile(cluster: &Cluster) {
     for set in cluster.store.list(Kind::StatefulSet, None) {
         let Some((current, update)) = revisions(cluster, &set) else { continue };
         let sight = Sight { cluster, set: &set, current: &current, update: &update };
+        // What is told is what was found: what is done about it is told the next time.
+        let pods = sight.pods();
         if !set.is_terminating() {
-            sight.step();
+            sight.step(&pods);
         }
-        sight.tell_status();
-        sight.forget_history();
+        sight.tell_status(&pods);
+        sight.forget_history(&pods);
     }
 }
 
@@ -64,8 +66,7 @@ impl Sight<'_> {
         owned
     }
 
-    fn step(&self) {
-        let pods = self.pods();
+    fn step(&self, pods: &[(i64, Arc<Value>)]) {
         let wanted = self.start()..self.start() + self.replicas();
         let in_turn = self.set.text("/spec/podManagementPolicy") != "Parallel";
         for ordinal in wanted.clone() {
@@ -215,8 +216,7 @@ impl Sight<'_> {
         }
     }
 
-    fn tell_status(&self) {
-        let pods = self.pods();
+    fn tell_status(&self, pods: &[(i64, Arc<Value>)]) {
         let count = |is: &dyn Fn(&Value) -> bool| i64::try_from(pods.iter().filter(|(_, one)| is(one)).count()).unwrap_or(i64::MAX);
         let of = |revision: &Value| count(&|one| !one.is_terminating() && one.text(REVISION) == revision.name());
         let (total, ready, updated) = (count(&|_| true), count(&is_running_and_ready), of(self.update));
@@ -228,16 +228,19 @@ impl Sight<'_> {
         }
         let generation = self.set.int("/metadata/generation").unwrap_or(1);
         let change = |object: &mut Value| {
-            for (field, number) in [
-                ("observedGeneration", generation),
-                ("replicas", total),
-                ("readyReplicas", ready),
-                ("availableReplicas", ready),
-                ("currentReplicas", in_current),
-                ("updatedReplicas", updated),
-                ("collisionCount", 0),
-            ] {
+            for (field, number) in
+                [("observedGeneration", generation), ("replicas", total), ("availableReplicas", ready), ("collisionCount", 0)]
+            {
                 object::set(object, &format!("/status/{field}"), number);
+            }
+            // A zero of these is left out, as the real controller leaves it out.
+            for (field, number) in [("readyReplicas", ready), ("currentReplicas", in_current), ("updatedReplicas", updated)] {
+                let at = format!("/status/{field}");
+                if number == 0 {
+                    object::remove(object, &at);
+                } else {
+                    object::set(object, &at, number);
+                }
             }
             object::set(object, "/status/currentRevision", current);
             object::set(object, "/status/updateRevision", self.update.name());
@@ -247,9 +250,8 @@ impl Sight<'_> {
     }
 
     /// Forgets the oldest revisions that nobody has any more.
-    fn forget_history(&self) {
+    fn forget_history(&self, pods: &[(i64, Arc<Value>)]) {
         let limit = usize::try_from(self.set.int("/spec/revisionHistoryLimit").unwrap_or(10)).unwrap_or_default();
-        let pods = self.pods();
         let is_live = |name: &str| {
             name == self.current.name() || name == self.update.name() || pods.iter().any(|(_, one)| one.text(REVISION) == name)
         };

@@ -87,7 +87,7 @@ fn evict(cluster: &Cluster, key: &Key, pod: &Value) {
     tell(&cluster.store, source(), pod, Tone::Normal, "TaintManagerEviction", &message);
     let change = |pod: &mut Value| {
         let why = "Taint manager: deleting due to NoExecute taint";
-        object::set_condition(pod, "DisruptionTarget", true, "DeletionByTaintManager", why);
+        object::pod::set_disrupted(pod, "DeletionByTaintManager", why);
         Ok(())
     };
     cluster.store.update(key, Part::Status, false, change).ok();

@@ -226,8 +226,13 @@ impl Worker {
             (Ok(_), None) => return,
         };
         // Told afterwards: what is told holds up no start.
-        self.tell_of(n, Tone::Normal, "Pulled", &format!("Container image \"{image}\" already present on machine"));
-        self.tell_of(n, Tone::Normal, "Created", &format!("Created container: {name}"));
+        self.tell_of(
+            n,
+            Tone::Normal,
+            "Pulled",
+            &format!("Container image \"{image}\" already present on machine and can be accessed by the pod"),
+        );
+        self.tell_of(n, Tone::Normal, "Created", "Container created");
         let process = match started {
             Ok(process) => process,
             Err(error) => return self.fail_to_start(n, life, ended, &error.to_string()),
@@ -276,7 +281,8 @@ impl Worker {
         container.has_lived = true;
         container.id = id;
         container.life = Life::Running(run);
-        self.tell_of(n, Tone::Normal, "Started", &format!("Started container {name}"));
+        self.has_started = true;
+        self.tell_of(n, Tone::Normal, "Started", "Container started");
     }
 
     fn fail_to_pull(&mut self, n: usize, image: &str, now: Instant) {
@@ -321,6 +327,7 @@ impl Worker {
         } });
         let due = comes_back.then(|| container.back_off.due(now));
         container.life = Life::Ended { state, ended: now, due };
+        self.has_started = true;
     }
 
     /// Looks which containers have ended since the last look.
@@ -437,14 +444,14 @@ mod tests {
         assert_eq!(short(Duration::from_mins(5)), "5m0s");
     }
 
-    fn recovered(status: Value) -> Container {
+    fn recovered(status: &Value) -> Container {
         let pod = json!({ "spec": { "restartPolicy": "Always" }, "status": { "containerStatuses": [status] } });
         Container::recovered(&json!({ "name": "c" }), &pod, Speed::new(10))
     }
 
     #[test]
     fn what_ran_when_power_was_cut_has_ended_nobody_knows_how_and_is_started_anew() {
-        let found = recovered(json!({
+        let found = recovered(&json!({
             "name": "c", "restartCount": 2, "containerID": "sandbox://x", "state": { "running": { "startedAt": "2026-01-01T00:00:00Z" } },
             "lastState": { "terminated": { "exitCode": 1 } },
         }));
@@ -458,10 +465,10 @@ mod tests {
     #[test]
     fn what_had_not_run_yet_begins_and_what_had_ended_keeps_its_end() {
         let waiting = recovered(
-            json!({ "name": "c", "restartCount": 0, "state": { "waiting": { "reason": "ContainerCreating" } }, "lastState": {} }),
+            &json!({ "name": "c", "restartCount": 0, "state": { "waiting": { "reason": "ContainerCreating" } }, "lastState": {} }),
         );
         assert!(matches!(waiting.life, Life::Waiting { .. }) && !waiting.has_lived);
-        let backing_off = recovered(json!({
+        let backing_off = recovered(&json!({
             "name": "c", "restartCount": 4, "state": { "waiting": { "reason": "CrashLoopBackOff" } }, "lastState": { "terminated": { "exitCode": 3 } },
         }));
         let Life::Ended { state, due: Some(_), .. } = &backing_off.life else { panic!("it is due at once") };

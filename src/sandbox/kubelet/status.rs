@@ -29,10 +29,26 @@ pub(super) struct Seen {
     pub(super) comes_back: bool,
 }
 
+/// What a pod's containers share: its address, above all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Frame {
+    /// There is none yet.
+    Missing,
+    /// It is there.
+    Ready,
+    /// It was there.
+    Gone,
+}
+
+/// The conditions that a kubelet writes, and the scheduler's, in the order of the real one.
+const CONDITIONS: [&str; 5] = ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
+
 /// What a kubelet knows of a pod.
 #[derive(Debug)]
 pub(super) struct PodSeen<'a> {
-    /// The pod's address, once it has one.
+    /// What its containers share.
+    pub(super) frame: Frame,
+    /// The pod's address, once it has one that is told: with the first container.
     pub(super) address: Option<Ipv4Addr>,
     /// The node's address.
     pub(super) host: String,
@@ -82,7 +98,12 @@ impl PodSeen<'_> {
             _ => ("ContainersNotReady", format!("containers with unready status: [{}]", unready.join(" "))),
         };
         let ready = unready.is_empty() && !over;
-        set_condition(pod, "PodReadyToStartContainers", self.address.is_some() && !over, "", "");
+        let (reason_of_frame, message_of_frame) = match self.frame {
+            Frame::Missing if self.containers.iter().all(|seen| seen.id.is_empty()) => ("PodSandboxNotReady", "no pod sandbox exists"),
+            Frame::Ready if !over => ("", ""),
+            Frame::Missing | Frame::Ready | Frame::Gone => ("PodSandboxNotReady", "pod sandbox is not ready"),
+        };
+        set_condition(pod, "PodReadyToStartContainers", reason_of_frame.is_empty(), reason_of_frame, message_of_frame);
         set_condition(pod, "Initialized", true, if phase == "Succeeded" { reason } else { "" }, "");
         set_condition(pod, "Ready", ready, reason, &message);
         set_condition(pod, "ContainersReady", ready, reason, &message);
@@ -90,6 +111,15 @@ impl PodSeen<'_> {
             // A pod that was given its node by whoever made it never saw the scheduler.
             set_condition(pod, "PodScheduled", true, "", "");
         }
+        // All of it is about the pod as it is now.
+        let generation = pod.int("/metadata/generation").unwrap_or(1);
+        set(pod, "/status/observedGeneration", generation);
+        let conditions = object::list_mut(pod, "/status/conditions");
+        let rank = |condition: &Value| CONDITIONS.iter().position(|kind| *kind == condition.text("/type"));
+        for condition in conditions.iter_mut().filter(|condition| rank(condition).is_some()) {
+            set(condition, "/observedGeneration", generation);
+        }
+        conditions.sort_by_key(|condition| rank(condition).unwrap_or(CONDITIONS.len()));
     }
 }
 
@@ -153,14 +183,35 @@ mod tests {
     #[case::done(vec![ended(0, false), ended(0, false)], "Succeeded")]
     #[case::failed(vec![ended(0, false), ended(1, false)], "Failed")]
     fn the_phase_follows_from_the_containers(#[case] containers: Vec<Seen>, #[case] phase: &str) {
-        let pod = PodSeen { address: None, host: String::new(), since: "", containers };
+        let pod = PodSeen { frame: Frame::Ready, address: None, host: String::new(), since: "", containers };
         assert_eq!(pod.phase(), phase);
+    }
+
+    #[test]
+    fn what_the_containers_share_is_missing_then_there_then_gone() {
+        let of = |frame, containers: Vec<Seen>| {
+            let mut pod =
+                json!({ "metadata": { "generation": 3 }, "status": { "conditions": [{ "type": "PodScheduled", "status": "True" }] } });
+            PodSeen { frame, address: None, host: String::new(), since: "", containers }.write(&mut pod);
+            assert_eq!((pod.int("/status/observedGeneration"), pod.text("/status/conditions/4/type")), (Some(3), "PodScheduled"));
+            let first = &pod["status"]["conditions"][0];
+            assert_eq!(first.text("/type"), "PodReadyToStartContainers");
+            assert_eq!(first.int("/observedGeneration"), Some(3));
+            (first.text("/status").to_owned(), first.text("/message").to_owned())
+        };
+        let lived = || Seen { id: "sandbox://x".into(), ..ended(255, true) };
+        assert_eq!(of(Frame::Missing, vec![creating()]), ("False".to_owned(), "no pod sandbox exists".to_owned()));
+        assert_eq!(of(Frame::Missing, vec![lived()]), ("False".to_owned(), "pod sandbox is not ready".to_owned()), "power was cut");
+        assert_eq!(of(Frame::Ready, vec![creating()]), ("True".to_owned(), String::new()));
+        assert_eq!(of(Frame::Gone, vec![lived()]), ("False".to_owned(), "pod sandbox is not ready".to_owned()));
     }
 
     #[test]
     fn a_pod_is_ready_when_all_its_containers_are() {
         let mut pod = json!({});
-        let write = |containers, pod: &mut Value| PodSeen { address: None, host: String::new(), since: "", containers }.write(pod);
+        let write = |containers, pod: &mut Value| {
+            PodSeen { frame: Frame::Ready, address: None, host: String::new(), since: "", containers }.write(pod);
+        };
         write(vec![running(), creating()], &mut pod);
         assert!(!object::condition_holds(&pod, "Ready"));
         assert_eq!(object::condition(&pod, "Ready").unwrap().text("/message"), "containers with unready status: [c]");

@@ -35,7 +35,7 @@ use super::{
     DIES_WITHIN, Kubelet,
     lives::{Container, Life},
     probe::Report,
-    status::PodSeen,
+    status::{Frame, PodSeen},
     volumes::{self, Mounts},
 };
 
@@ -55,6 +55,10 @@ pub(super) struct Worker {
     pub(super) pod: Arc<Value>,
     since: String,
     pub(super) address: Option<Ipv4Addr>,
+    /// Whether a container was started here since the address was taken: then the address is told.
+    pub(super) has_started: bool,
+    /// Whether everything is over, and what the containers shared is taken away.
+    is_taken_down: bool,
     pub(super) mounts: Arc<Mounts>,
     /// The persistent volumes that are in use because of this pod.
     in_use: Vec<String>,
@@ -85,6 +89,8 @@ pub(super) async fn run(kubelet: Arc<Kubelet>, pod: Arc<Value>) {
         key: Key::of(Kind::Pod, &pod),
         since: if was_here { pod.text("/status/startTime").to_owned() } else { object::now() },
         address: None,
+        has_started: false,
+        is_taken_down: false,
         mounts: Arc::default(),
         in_use: Vec::new(),
         containers,
@@ -136,6 +142,7 @@ impl Worker {
         if !self.prepare().await {
             return;
         }
+        self.publish();
         let stopping = self.cluster().stopping.clone();
         let mut relist = interval(self.cluster().speed.of(RELIST));
         relist.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -233,6 +240,8 @@ impl Worker {
     /// The pod is being deleted, or its object is gone: an orderly stop, then the object goes if it is there.
     async fn leave(&mut self) {
         let began = Instant::now();
+        // That it is to go has been seen.
+        self.publish();
         for n in 0..self.containers.len() {
             let Life::Running(run) = &self.containers[n].life else { continue };
             run.probes.abort();
@@ -337,6 +346,7 @@ impl Worker {
                 *due = None;
             }
         }
+        self.is_taken_down = true;
         self.publish();
         self.let_go_of_volumes();
         let how = Deletion { grace: Some(0), uid: Some(self.pod.uid().to_owned()), ..Deletion::default() };
@@ -364,7 +374,13 @@ impl Worker {
         let host = self.cluster().store.get(Kind::Node, "", &self.kubelet.node);
         let host = host.and_then(|node| Some(node.list("/status/addresses").first()?.text("/address").to_owned())).unwrap_or_default();
         let containers = self.containers.iter().map(Container::seen).collect();
-        let seen = PodSeen { address: self.address, host, since: &self.since, containers };
+        let frame = match self.address {
+            _ if self.is_taken_down => Frame::Gone,
+            None => Frame::Missing,
+            Some(_) => Frame::Ready,
+        };
+        let address = self.address.filter(|_| self.has_started);
+        let seen = PodSeen { frame, address, host, since: &self.since, containers };
         let uid = self.pod.uid();
         let write = |pod: &mut Value| {
             if pod.uid() != uid {
