@@ -15,5 +15,5 @@ mod tables;
 pub use self::{
     rows::{Row, TrialKey},
     sql::{Password, Server, Session, SqlError, SqlErrorKind},
-    tables::{DATABASE, Tables},
+    tables::{DATABASE, Tables, drop_earlier},
 };
