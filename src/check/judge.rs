@@ -338,7 +338,10 @@ fn attempt_row(attempt: &Attempt) -> AttemptRow {
 #[cfg(test)]
 mod tests {
     use super::{super::makers::*, *};
-    use crate::event::{Answer, AttemptRun, Moment, Undone};
+    use crate::{
+        event::{Answer, AttemptRun, Moment, Sighting, Undone},
+        scenario::{Assist, CrashNode},
+    };
 
     fn judged(trial: TrialHistory, end: Option<RunEnd>) -> TrialResult {
         let history = History { trials: vec![trial], end, ..History::default() };
@@ -381,6 +384,70 @@ mod tests {
             assert_eq!(verdict, Verdict::Failed, "{reason}");
             assert_ne!(finished(change).0, Verdict::Passed);
         }
+    }
+
+    /// The fault takes the power from the node, which is seen to be lost.
+    fn crash(trial: &mut TrialHistory) {
+        trial.plan.scenario.faults = vec![FaultSpec::CrashNode(CrashNode::default())];
+        let node = |ready| Sighting::Node { name: "worker-1".into(), ready, unschedulable: false };
+        trial.sightings = vec![(Moment(0), node(true)), (Moment(160_000_000), node(false))];
+    }
+
+    #[test]
+    fn the_help_that_a_recovery_got_stands_in_the_verdict() {
+        let (verdict, reason) = finished(crash);
+        assert_eq!(verdict, Verdict::Passed, "{reason}");
+        assert!(reason.contains(", without help (assist `none`); "), "{reason}");
+        let helped = |trial: &mut TrialHistory| {
+            crash(trial);
+            let assisted = Assisted { assist: Assist::OutOfServiceTaint, what: "node `worker-1` was tainted".into() };
+            trial.assists.push((0, Moment(350_000_000), assisted));
+        };
+        let (verdict, reason) = finished(helped);
+        assert_eq!(verdict, Verdict::Passed, "{reason}");
+        assert!(reason.contains(", with `outOfServiceTaint` 200 ms after the crash; "), "{reason}");
+        // Also where it came too late.
+        let (verdict, reason) = finished(|trial| {
+            helped(trial);
+            trial.plan.settings.recovery_within = Some(Duration::from_millis(1));
+        });
+        assert_eq!(verdict, Verdict::Failed);
+        assert!(reason.ends_with("and the limit is 1 ms, with `outOfServiceTaint` 200 ms after the crash"), "{reason}");
+    }
+
+    #[test]
+    fn help_that_could_not_be_given_voids_the_trial() {
+        let (verdict, reason) = finished(|trial| {
+            crash(trial);
+            trial.errors.push("could not assist with `forceDelete`: forbidden".into());
+        });
+        assert_eq!((verdict, reason.as_str()), (Verdict::Error, "could not assist with `forceDelete`: forbidden"));
+    }
+
+    #[test]
+    fn what_was_foreseen_is_named_when_it_came_true() {
+        let foresee = |trial: &mut TrialHistory| trial.foreseen.push("The volume is bound to node `worker-1`".into());
+        let (verdict, reason) = finished(foresee);
+        assert_eq!(verdict, Verdict::Passed);
+        assert!(!reason.contains("foreseen"), "{reason}");
+        let (verdict, reason) = finished(|trial| {
+            foresee(trial);
+            lose_a_row(trial);
+        });
+        assert_eq!(verdict, Verdict::Failed);
+        assert!(reason.ends_with("; it was foreseen: The volume is bound to node `worker-1`"), "{reason}");
+    }
+
+    #[test]
+    fn what_is_not_possible_here_is_skipped_with_the_reason_and_a_suite_of_nothing_else_proves_nothing() {
+        let mut trial = clean();
+        trial.started = None;
+        trial.skipped = Some("`crashNode` is not possible here: no switch".into());
+        let history = History { trials: vec![trial], end: Some(RunEnd::Completed), ..History::default() };
+        let result = judge(&history);
+        let TrialResult { verdict, reason, laws, .. } = &result.trials[0];
+        assert_eq!((*verdict, reason.as_str(), laws.len()), (Verdict::Skipped, "`crashNode` is not possible here: no switch", 0));
+        assert_eq!(result.exit_code, crate::result::EXIT_UNPROVEN);
     }
 
     /// As if the fault had done nothing at all.

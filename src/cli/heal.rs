@@ -91,11 +91,12 @@ fn unreachable_cluster(why: &str) -> Exit {
 /// Says what was done, and what that comes to.
 fn told(healed: &Healed, context: &str, dry_run: bool) -> Exit {
     let word = if dry_run { "would" } else { "done:" };
-    let mut text: String = healed.done.iter().map(|what| format!("{word} {what}\n")).collect();
-    text.extend(healed.failed.iter().map(|what| format!("error: {what}\n")));
-    if text.is_empty() {
-        text = format!("nothing to do: no run left anything in the cluster of context `{context}`\n");
+    let done = healed.done.iter().map(|what| format!("{word} {what}"));
+    let mut lines: Vec<String> = done.chain(healed.failed.iter().map(|what| format!("error: {what}"))).collect();
+    if lines.is_empty() {
+        lines.push(format!("nothing to do: no run left anything in the cluster of context `{context}`"));
     }
+    let text = lines.join("\n") + "\n";
     // What was done is done, whether or not anybody can read it.
     let printed = term::data(&text);
     match (healed.failed.is_empty(), printed) {

@@ -214,7 +214,7 @@ async fn replace(cluster: &Cluster, old: &Lease, holder: &str) -> Result<Lease, 
     let namespace = &cluster.target.namespace;
     let transitions = old.spec.as_ref().and_then(|spec| spec.lease_transitions).unwrap_or(0);
     let taken_over = i32::from(held_by(old) != Some(holder));
-    let lease = lease(namespace, holder, old.metadata.resource_version.as_deref(), transitions + taken_over);
+    let lease = lease(namespace, holder, Some(old), transitions + taken_over);
     let what = format!("renew the lease `{LEASE}` in namespace `{namespace}`");
     cluster.call(what, leases(cluster, namespace).replace(LEASE, &PostParams::default(), &lease)).await
 }
@@ -231,11 +231,13 @@ async fn remove(cluster: &Cluster, namespace: &str, lease: &Lease) -> Result<(),
     }
 }
 
-fn lease(namespace: &str, holder: &str, version: Option<&str>, transitions: i32) -> Lease {
+/// A lease, made anew or in the place of `old` and no other: the API server makes one that is gone again when only its version is given.
+fn lease(namespace: &str, holder: &str, old: Option<&Lease>, transitions: i32) -> Lease {
     let now = Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true);
     let mut metadata = json!({"name": LEASE, "namespace": namespace, "labels": {"app.kubernetes.io/managed-by": "comeback"}});
-    if let Some(version) = version {
-        metadata["resourceVersion"] = Value::from(version);
+    if let Some(old) = old {
+        metadata["resourceVersion"] = Value::from(old.metadata.resource_version.as_deref());
+        metadata["uid"] = Value::from(old.metadata.uid.as_deref());
     }
     let spec = json!({
         "holderIdentity": holder,

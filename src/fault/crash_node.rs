@@ -1,8 +1,8 @@
 //! `crashNode`: the node that runs the database loses its power.
 //!
 //! Breaks: kubelet and every container on the node end at once, and nobody says so. Clients hang or see their connections reset. After some
-//! forty seconds the control plane calls the node lost, later it marks its pods for deletion. A Deployment's pod is replaced then; a
-//! StatefulSet's is not, because its old pod cannot confirm its end: it waits for its node, or for help (see [`super::aftermath`]).
+//! forty seconds the control plane calls the node lost, later it marks its pods for deletion. The pod of a `Deployment` is replaced then; that
+//! of a `StatefulSet` is not, because its old pod cannot confirm its end: it waits for its node, or for help (see [`super::aftermath`]).
 //! Undone by starting the node, which is verified: it has power, has reported again, and is ready.
 
 use super::{

@@ -71,9 +71,8 @@ impl KindPlatform {
     /// Whether the node's container runs. A name that is not a worker of this cluster is refused.
     pub(super) async fn power(&self, node: &str) -> Result<Power, PlatformError> {
         let refuse = |why: String| Err(PlatformError::NotOurs { node: node.to_owned(), why });
-        let container = match self.docker()?.inspect(node).await? {
-            Some(container) => container,
-            None => return refuse("docker has no container of that name".to_owned()),
+        let Some(container) = self.docker()?.inspect(node).await? else {
+            return refuse("docker has no container of that name".to_owned());
         };
         match container.labels.get(CLUSTER_LABEL) {
             Some(cluster) if *cluster == self.name => {}

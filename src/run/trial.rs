@@ -234,7 +234,7 @@ impl Trial<'_> {
     /// What a reader should know before anything is broken, and what will keep the database from coming back.
     async fn look_ahead(&self) -> Result<(), Stop> {
         let faults = &self.plan.scenario.faults;
-        for warning in self.unless_interrupted(warnings(self.cluster)).await? {
+        for warning in self.unless_interrupted(Box::pin(warnings(self.cluster))).await? {
             let text = warning.to_string();
             self.recorder.record(None, EventKind::Warning(text.clone())).await;
             if warning.dooms_all() || faults.iter().any(|fault| warning.dooms(fault)) {

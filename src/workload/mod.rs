@@ -18,5 +18,5 @@ pub use self::{
     rows::{Row, TrialKey},
     settle::settle,
     sql::{Password, Server, Session, SqlError, SqlErrorKind},
-    tables::{DATABASE, Tables},
+    tables::{DATABASE, Tables, drop_earlier},
 };

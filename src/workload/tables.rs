@@ -164,10 +164,68 @@ impl Tables {
     }
 }
 
+/// Drops the tables that runs other than this one have left, and returns their names.
+///
+/// A cluster outlives its runs. What a run wrote stays until the next one begins, so that whoever doubts a verdict can still look; it is never
+/// the run that made them which takes its own evidence away.
+///
+/// # Errors
+/// If the server cannot be reached, or refuses. A server without our database has none of them.
+pub async fn drop_earlier(server: &Server, run: &str, deadline: Instant) -> Result<Vec<String>, SqlError> {
+    if !exists(server, deadline).await? {
+        return Ok(Vec::new());
+    }
+    let mut session = server.connect(DATABASE, deadline).await?;
+    let rows = session.batch("SELECT name FROM sys.tables ORDER BY name", deadline).await?;
+    let names = rows.iter().filter_map(|row| row.try_get::<&str, _>(0).ok().flatten().map(str::to_owned));
+    let earlier: Vec<String> = names.filter(|name| run_of(name).is_some_and(|of| of != run.replace('-', "_"))).collect();
+    for name in &earlier {
+        session.batch(&format!("DROP TABLE dbo.[{name}]"), deadline).await?;
+    }
+    session.close(deadline).await?;
+    Ok(earlier)
+}
+
+/// The run that a table of ours belongs to; `None`: it is nobody's.
+fn run_of(name: &str) -> Option<&str> {
+    let suffix = ["keyed_", "heap_", "mark_"].iter().find_map(|kind| name.strip_prefix(kind))?;
+    let (run, trial) = suffix.rsplit_once('_')?;
+    let word = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    (word(run) && !trial.is_empty() && trial.bytes().all(|byte| byte.is_ascii_digit())).then_some(run)
+}
+
 /// Whether the server has our database.
 async fn exists(server: &Server, deadline: Instant) -> Result<bool, SqlError> {
     let mut master = server.connect("master", deadline).await?;
     let rows = master.query("SELECT name FROM sys.databases WHERE name = @P1", &[&DATABASE], deadline).await?;
     master.close(deadline).await?;
     Ok(!rows.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::of_a_run("keyed_0a1b2c3d_1", Some("0a1b2c3d"))]
+    #[case::of_a_run_with_a_dash("heap_my_run_12", Some("my_run"))]
+    #[case::without_a_trial("mark_0a1b2c3d", None)]
+    #[case::somebody_else_s("customers_0a1b2c3d_1", None)]
+    #[case::a_name_that_would_break_out("keyed_x]; DROP TABLE y--_1", None)]
+    fn a_table_of_ours_names_its_run(#[case] name: &str, #[case] expected: Option<&str>) {
+        assert_eq!(run_of(name), expected);
+    }
+
+    #[test]
+    fn the_names_that_are_made_are_the_names_that_are_known() {
+        for run in ["0a1b2c3d", "my-run"] {
+            for table in ["keyed", "heap", "mark"] {
+                let name = Tables::new(run, 3).name(table);
+                let bare = name.strip_prefix("dbo.[").and_then(|name| name.strip_suffix(']')).unwrap();
+                assert_eq!(run_of(bare), Some(run.replace('-', "_").as_str()));
+            }
+        }
+    }
 }

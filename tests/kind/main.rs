@@ -1,7 +1,15 @@
 //! On a real Kubernetes, whose nodes are containers on this machine.
 //!
+//! `up` makes clusters of its own and deletes them. The others need one that kind made, in the current context of `KUBECONFIG`, and docker: each puts
+//! up a namespace of its own and takes it away again; what it breaks it puts right, also when it fails. `COMEBACK_KIND_IMAGE` names an image
+//! with bash that the nodes have; without it one of the cluster's own is taken.
+//!
 //! ```sh
-//! cargo test --test kind -- --ignored --test-threads=1
+//! KUBECONFIG=... cargo test --test kind -- --ignored --test-threads=1
 //! ```
 
+mod bed;
+mod crash;
+mod heal;
+mod signals;
 mod up;
