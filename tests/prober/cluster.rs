@@ -20,7 +20,8 @@ use kube::{
 use serde_json::json;
 
 use crate::{
-    process::{Record, load, probe},
+    process::{Record, eventually, load, probe},
+    proxy::{Mode, Proxy},
     server::PASSWORD,
 };
 
@@ -52,18 +53,25 @@ async fn it_probes_from_a_node_of_its_own_and_leaves_nothing() {
     let image = env::var("COMEBACK_TEST_IMAGE").expect("COMEBACK_TEST_IMAGE names an image");
     let namespace = format!("comeback-prober-test-{}", fastrand::u32(..));
     let target = Target { namespace: namespace.clone(), selector: "app=mssql".into(), container: "mssql".into(), service: "mssql".into() };
-    let client = connect(Kubeconfig::read_from(path).unwrap()).await.unwrap();
-    let cluster = Cluster::new(client.clone(), target);
-    let namespaces: Api<Namespace> = Api::all(client);
+    // The way to the API server is cut at will, as if it were restarted.
+    let mut kubeconfig = Kubeconfig::read_from(path).unwrap();
+    let direct = connect(kubeconfig.clone()).await.unwrap();
+    let server = kubeconfig.clusters[0].cluster.as_mut().and_then(|cluster| cluster.server.as_mut()).unwrap();
+    let address = server.strip_prefix("https://").and_then(|address| address.parse().ok()).expect("the API server is on loopback");
+    let proxy = Proxy::start(address, None, 0).await;
+    *server = format!("https://{}", proxy.address);
+    let client = connect(kubeconfig).await.unwrap();
+    let cluster = Cluster::new(client, target);
+    let namespaces: Api<Namespace> = Api::all(direct);
     let object = serde_json::from_value(json!({"metadata": {"name": namespace, "labels": {"comeback.dev/chaos": "allowed"}}})).unwrap();
     namespaces.create(&PostParams::default(), &object).await.unwrap();
     // Whatever the test finds, the namespace goes.
-    let found = tokio::spawn(async move { probes(&cluster, &image).await }).await;
+    let found = tokio::spawn(async move { probes(&cluster, &image, &proxy).await }).await;
     namespaces.delete(&namespace, &DeleteParams::default()).await.unwrap();
     found.unwrap();
 }
 
-async fn probes(cluster: &Cluster, image: &str) {
+async fn probes(cluster: &Cluster, image: &str, proxy: &Proxy) {
     put_up_database(cluster, image).await;
     let pods = cluster.namespaced::<Pod>();
     for _ in 0..300 {
@@ -105,12 +113,14 @@ async fn probes(cluster: &Cluster, image: &str) {
     prober.create_tables("m", Duration::from_mins(1)).await.unwrap();
     prober.write_rows_before(&load()).await.unwrap();
     prober.start_streams(&probe(), &load()).await.unwrap();
-    // Whoever runs this by hand may restart the API server meanwhile: `COMEBACK_TEST_ATTEMPTS` makes it longer.
-    let attempts = env::var("COMEBACK_TEST_ATTEMPTS").ok().and_then(|attempts| attempts.parse().ok()).unwrap_or(300);
-    while record.attempts(Stream::WriteNew).len() < attempts {
-        assert_eq!(prober.failure(), None);
-        tokio::time::sleep(Duration::from_millis(100)).await;
+    for round in 1..=5 {
+        record.wait_for(round * 50).await;
+        proxy.set(Mode::Shut);
+        let before = proxy.accepted();
+        eventually("the runner tries to connect", || proxy.accepted() > before).await;
+        proxy.set(Mode::Open);
     }
+    record.wait_for(300).await;
     prober.stop_streams(Duration::from_secs(15)).await.unwrap();
     let numbers = record.numbers(Stream::WriteNew);
     assert_eq!(numbers, (0..numbers.len() as u64).collect::<Vec<_>>());
