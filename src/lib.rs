@@ -6,7 +6,7 @@
 //! ```
 //!
 //! An arrow never turns back. What a user writes ([`scenario`]) depends on nobody. What touches the world is on the left of the events:
-//! [`cluster`], [`platform`], [`fault`], [`workload`], [`probe`], driven by [`run`]. What is on the right of them is a pure function:
+//! [`cluster`], [`platform`], [`fault`], [`workload`], [`probe`], [`prober`], driven by [`run`]. What is on the right of them is a pure function:
 //! [`measure`] and [`check`] see no clock, no cluster and no database, and [`mod@report`] sees only the [`result`]. So `comeback report` makes
 //! the same reports again from the record alone.
 //!
@@ -15,7 +15,8 @@
 //! 2. The folder of the run is made and its files are opened, so that a bad path fails in the first second.
 //! 3. The [`sandbox`] starts (a Kubernetes of its own, whose pods are processes of this program), and the workload is put up ([`deploy`]): the
 //!    stand-in database [`sqld`] behind a service address, on a persistent volume.
-//! 4. For each trial: a fresh pod; rows, written and read back; the streams of probes and writers, until all is steady.
+//! 4. For each trial: a fresh pod; rows, written and read back; the streams of probes and writers, until all is steady. All SQL goes through a
+//!    [`prober`]: a task of the runner, or a pod in the cluster, whose clock is then compared with the runner's.
 //! 5. The faults: aim, write the undo to the journal, inject, see the effect.
 //! 6. The recovery: the first good write, read back on another connection; then no failure for a while; or the run gives up.
 //! 7. Undo, last in first out, each verified.

@@ -32,6 +32,7 @@ const WORLD: &[&str] = &[
     "crate::sandbox",
     "crate::platform",
     "crate::probe",
+    "crate::prober",
     "crate::run",
     "crate::fault",
     "crate::deploy",

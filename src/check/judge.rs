@@ -1,6 +1,6 @@
 //! From the history of a run to its result.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{Law, evidence, in_all_and_any, no_lost_row, no_phantom_row, recovery, tables};
 use crate::{
@@ -146,6 +146,9 @@ fn verdict(
     if let Some(error) = trial.errors.first() {
         return say(Verdict::Error, error.clone());
     }
+    if let Some(hole) = hole_in(&trial.attempts) {
+        return say(Verdict::Error, hole);
+    }
     if let Some(undone) = trial.undone.values().find(|undone| undone.error.is_some()) {
         return say(Verdict::Error, format!("could not {}: {}", undone.what, undone.error.as_deref().unwrap_or_default()));
     }
@@ -171,6 +174,24 @@ fn verdict(
         return say(Verdict::Unproven, format!("{}: {}", unproven.law, unproven.detail));
     }
     say(Verdict::Passed, passed_reason(trial, laws))
+}
+
+/// What is wrong with the numbers of the attempts, if they are not 0, 1, 2, ..., each once: a stream makes every attempt that is due, or says that
+/// it dropped it, so an attempt that is missing was lost on its way to the record.
+fn hole_in(attempts: &[Attempt]) -> Option<String> {
+    let mut numbers: BTreeMap<&'static str, Vec<u64>> = BTreeMap::new();
+    for attempt in attempts {
+        numbers.entry(attempt.stream.as_str()).or_default().push(attempt.number);
+    }
+    numbers.into_iter().find_map(|(stream, mut numbers)| {
+        numbers.sort_unstable();
+        let (at, number) = (0u64..).zip(numbers).find(|(at, number)| at != number)?;
+        Some(if number < at {
+            format!("attempt {number} of stream `{stream}` is in the record twice: nothing that was measured holds")
+        } else {
+            format!("the record lacks attempt {at} of stream `{stream}`: nothing that was measured holds")
+        })
+    })
 }
 
 fn step(trial: &TrialHistory) -> String {
@@ -483,6 +504,18 @@ mod tests {
             change(&mut echo);
             assert_eq!(finished(|trial| trial.attempts.push(echo)).0, Verdict::Error);
         }
+    }
+
+    #[test]
+    fn an_attempt_that_is_missing_or_there_twice_is_an_error() {
+        let (verdict, reason) = finished(|trial| trial.attempts.retain(|attempt| attempt.number != 3));
+        assert_eq!(verdict, Verdict::Error, "{reason}");
+        assert!(reason.contains("lacks attempt 3 of stream `write-new`"), "{reason}");
+        let (verdict, reason) = finished(|trial| trial.attempts.push(trial.attempts[5].clone()));
+        assert_eq!(verdict, Verdict::Error, "{reason}");
+        assert!(reason.contains("attempt 5 of stream `write-new` is in the record twice"), "{reason}");
+        // The order in which they came does not matter.
+        assert_eq!(finished(|trial| trial.attempts.swap(2, 3)).0, Verdict::Passed);
     }
 
     #[test]

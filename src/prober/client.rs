@@ -339,3 +339,32 @@ async fn send<S: tokio::io::AsyncWrite>(writer: &mut WriteHalf<S>, frame: &ToPro
         Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "a line did not leave")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{super::noted, *};
+    use crate::prober::Prober;
+
+    /// Nobody listens.
+    struct Nowhere;
+
+    impl Dial for Nowhere {
+        type Stream = tokio::io::DuplexStream;
+
+        async fn dial(&self) -> io::Result<Self::Stream> {
+            Err(io::ErrorKind::ConnectionRefused.into())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_prober_that_cannot_be_reached_is_given_up_after_two_minutes() {
+        let (notes, task) = noted(|_, _| {});
+        tokio::spawn(task);
+        let began = Instant::now();
+        let prober = Prober::there(Nowhere, "s", Clock::new(), notes);
+        let failure = prober.failed().await;
+        assert!(matches!(&failure, ProberError::Lost { within: LOST_AFTER, why } if why.contains("refused")), "{failure}");
+        let waited = began.elapsed();
+        assert!(waited <= LOST_AFTER && waited + PAUSES[1] >= LOST_AFTER, "{waited:?}");
+    }
+}

@@ -334,10 +334,12 @@ impl Prober {
         }
     }
 
-    /// The recorder outlives the prober; if it is gone, so is the run, and nobody is left to tell.
+    /// Puts something down, and returns when it is in the record: what comes after it stands behind it.
     async fn note(&self, event: EventKind) {
         let trial = u32::try_from(self.trial.load(Ordering::Relaxed)).expect("it was a trial's number");
+        // The recorder outlives the prober; if it is gone, so is the run, and nobody is left to tell.
         let _ = self.notes.send(Note::Event(trial, event)).await;
+        written(&self.notes).await;
     }
 
     /// Creates the tables of the trial and stores the mark of the volume, tried for so long.
@@ -509,7 +511,10 @@ impl Desk {
         loop {
             let failure = tokio::select! {
                 command = commands.recv() => match command {
-                    Some(command) => self.take(command),
+                    Some(command) => {
+                        self.take(command);
+                        Ok(())
+                    }
                     None => return,
                 },
                 delivery = deliveries.recv() => match delivery {
@@ -518,7 +523,9 @@ impl Desk {
                 },
             };
             if let Err(failure) = failure {
-                self.fail(failure);
+                // Whoever hears of it finds in the record all that was told before.
+                written(&self.notes).await;
+                self.fail(&failure);
                 break;
             }
         }
@@ -533,7 +540,7 @@ impl Desk {
         }
     }
 
-    fn take(&mut self, command: Command) -> Result<(), ProberError> {
+    fn take(&mut self, command: Command) {
         match command {
             Command::Ask(request, asker) => {
                 self.pending.insert(request.id, asker);
@@ -546,7 +553,6 @@ impl Desk {
             }
             Command::More { read, id } => self.link.send(Request { id, within: OWN_WITHIN, work: Work::More { read } }),
         }
-        Ok(())
     }
 
     async fn sort(&mut self, delivery: Delivery) -> Result<(), ProberError> {
@@ -557,7 +563,7 @@ impl Desk {
                 Message::Reply(id, reply) => {
                     if let Some(asker) = self.pending.remove(&id) {
                         // Whoever has the answer finds in the record what came before it.
-                        self.written().await;
+                        written(&self.notes).await;
                         let _ = asker.answer.send(Ok(reply));
                     }
                 }
@@ -573,7 +579,7 @@ impl Desk {
             },
             Delivery::Mark(number) => {
                 // What could not be written is kept at the prober; the run says that its record is broken.
-                if self.written().await {
+                if written(&self.notes).await {
                     self.recorded.send_replace(number);
                 }
             }
@@ -587,19 +593,19 @@ impl Desk {
         let _ = self.notes.send(Note::Event(trial, event)).await;
     }
 
-    /// Waits until all that was noted is in the record.
-    async fn written(&self) -> bool {
-        let (answer, written) = oneshot::channel();
-        let _ = self.notes.send(Note::Written(answer)).await;
-        written.await.unwrap_or(false)
-    }
-
-    fn fail(&mut self, failure: ProberError) {
+    fn fail(&mut self, failure: &ProberError) {
         self.failed.send_replace(Some(failure.clone()));
         for asker in std::mem::take(&mut self.pending).into_values() {
             let _ = asker.answer.send(Err(failure.clone()));
         }
     }
+}
+
+/// Waits until all that was noted is in the record. `false`: it cannot be written.
+async fn written(notes: &mpsc::Sender<Note>) -> bool {
+    let (answer, written) = oneshot::channel();
+    let _ = notes.send(Note::Written(answer)).await;
+    written.await.unwrap_or(false)
 }
 
 /// Anything that notes can be sent to, for those that need no record.

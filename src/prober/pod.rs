@@ -48,6 +48,7 @@ const DATA: &str = "/var/lib/comeback";
 /// The user that it runs as.
 const USER: i64 = 10_001;
 const NOT_FOUND: u16 = 404;
+const CONFLICT: u16 = 409;
 
 /// What a prober's pod is made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -200,25 +201,34 @@ async fn remove(cluster: &Cluster, name: &str, uid: Option<&str>) -> Result<(), 
         preconditions: uid.map(|uid| Preconditions { uid: Some(uid.to_owned()), resource_version: None }),
         ..DeleteParams::default()
     };
-    let gone = |result: Result<(), ClusterError>| match result {
-        // Gone, or another object has its name.
-        Err(error) if matches!(error.status(), Some(NOT_FOUND | 409)) => Ok(true),
-        Err(error) => Err(error),
-        Ok(()) => Ok(false),
-    };
-    if gone(cluster.call(format!("delete prober pod `{name}`"), pods.delete(name, &params)).await.map(drop))? {
-        return Ok(());
-    }
     let end = Instant::now() + REMOVE_DEADLINE;
+    let mut told = false;
     loop {
-        match cluster.call(format!("look whether prober pod `{name}` is gone"), pods.get_opt(name)).await? {
-            None => return Ok(()),
-            Some(pod) if pod.uid().as_deref() != uid => return Ok(()),
-            Some(_) if Instant::now() > end => {
+        if !told {
+            match cluster.call(format!("delete prober pod `{name}`"), pods.delete(name, &params)).await {
+                // Gone, or another object has its name.
+                Err(error) if matches!(error.status(), Some(NOT_FOUND | CONFLICT)) => return Ok(()),
+                result => told = passing(result, end)?.is_some(),
+            }
+        }
+        let looked = cluster.call(format!("look whether prober pod `{name}` is gone"), pods.get_opt(name)).await;
+        match passing(looked, end)? {
+            Some(None) => return Ok(()),
+            Some(Some(pod)) if pod.uid().as_deref() != uid => return Ok(()),
+            Some(Some(_)) | None if Instant::now() > end => {
                 return Err(PodError::NotGone { pod: name.to_owned(), namespace: cluster.target.namespace.clone() });
             }
-            Some(_) => sleep(LOOK_PERIOD).await,
+            Some(Some(_)) | None => sleep(LOOK_PERIOD).await,
         }
+    }
+}
+
+/// What a call returned; `None` if it failed in a way that may pass: the API server could not be reached, and there is time left.
+fn passing<T>(result: Result<T, ClusterError>, end: Instant) -> Result<Option<T>, ClusterError> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.status().is_none_or(|status| status >= 500) && Instant::now() < end => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -227,7 +237,11 @@ async fn until_it_runs(cluster: &Cluster, name: &str) -> Result<String, PodError
     let pods: Api<Pod> = cluster.namespaced();
     let end = Instant::now() + START_DEADLINE;
     loop {
-        let pod = cluster.call(format!("look at prober pod `{name}`"), pods.get(name)).await?;
+        let looked = cluster.call(format!("look at prober pod `{name}`"), pods.get(name)).await;
+        let Some(pod) = passing(looked, end)? else {
+            sleep(LOOK_PERIOD).await;
+            continue;
+        };
         let status = pod.status.clone().unwrap_or_default();
         let running = status.container_statuses.iter().flatten().any(|container| container.ready);
         if let (true, Some(node)) = (running, pod.spec.as_ref().and_then(|spec| spec.node_name.clone())) {

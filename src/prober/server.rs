@@ -334,3 +334,58 @@ async fn next_frame(lines: &mut Lines<TcpStream>) -> Result<ToProber, Gone> {
     let line = lines.next().await.ok_or(Gone)?.map_err(|_| Gone)?;
     wire::parse(&line).map_err(|_| Gone)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(folder: &std::path::Path) -> Options {
+        Options { listen: ([127, 0, 0, 1], 0).into(), session: "s".into(), data: folder.to_owned(), most_on_disk: None }
+    }
+
+    fn password() -> Password {
+        Password::new("unused".into())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_prober_that_no_runner_comes_to_ends_by_itself() {
+        let folder = tempfile::tempdir().unwrap();
+        let began = tokio::time::Instant::now();
+        let ended = run(&options(folder.path()), password(), |_| {}, std::future::pending()).await.unwrap();
+        assert_eq!(ended, Ended::Alone);
+        assert!(began.elapsed() >= DEAD_MAN && began.elapsed() < DEAD_MAN + Duration::from_secs(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_alone_begins_anew_when_a_runner_was_there() {
+        let runners = watch::Sender::new(0);
+        let mut seen = runners.subscribe();
+        let began = tokio::time::Instant::now();
+        let visits = async {
+            sleep(DEAD_MAN / 2).await;
+            let attended = Attended::new(&runners);
+            sleep(DEAD_MAN * 3).await;
+            drop(attended);
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = left_alone(&mut seen) => {}
+            () = visits => {}
+        }
+        assert_eq!(began.elapsed().as_secs(), (DEAD_MAN * 9 / 2).as_secs());
+    }
+
+    #[tokio::test]
+    async fn it_listens_for_its_own_pod_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = Options { listen: ([0, 0, 0, 0], 0).into(), ..options(folder.path()) };
+        let refused = run(&options, password(), |_| {}, std::future::pending()).await;
+        assert!(matches!(refused, Err(ServerError::NotLoopback(_))));
+    }
+
+    #[tokio::test]
+    async fn it_stops_when_it_is_told_to() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(run(&options(folder.path()), password(), |_| {}, std::future::ready(())).await.unwrap(), Ended::Told);
+    }
+}

@@ -111,7 +111,8 @@ struct Streams {
 /// What a task hands back.
 struct Outcome {
     reply: Reply,
-    change: Option<Change>,
+    /// Of the trial with this number.
+    change: Option<(u32, Change)>,
 }
 
 /// What is different now.
@@ -191,14 +192,13 @@ impl<T: From<Message> + Send + 'static> Service<T> {
         let Some(at) = self.of_task.iter().position(|(of, _)| *of == task) else { return };
         let (_, id) = self.of_task.swap_remove(at);
         self.running.remove(&id);
-        match outcome.change {
-            Some(Change::Tables(tables)) => {
-                if let Some(trial) = &mut self.trial {
-                    trial.tables = tables;
-                }
+        if let Some((number, change)) = outcome.change
+            && let Some(trial) = self.trial.as_mut().filter(|trial| trial.number == number)
+        {
+            match change {
+                Change::Tables(tables) => trial.tables = tables,
+                Change::Streams(streams) => self.streams = Some(*streams),
             }
-            Some(Change::Streams(streams)) => self.streams = Some(*streams),
-            None => {}
         }
         self.reply(id, outcome.reply).await;
     }
@@ -266,7 +266,7 @@ impl<T: From<Message> + Send + 'static> Job<T> {
             async move { tables.create(server, mark, deadline).await.map(|()| tables) }
         });
         match created.await {
-            Ok(tables) => Outcome { reply: Reply::Done, change: Some(Change::Tables(tables)) },
+            Ok(tables) => Outcome { reply: Reply::Done, change: Some((self.trial.number, Change::Tables(tables))) },
             Err(error) => Reply::Failed(format!("the database does not take our tables: {error}")).into(),
         }
     }
@@ -314,7 +314,7 @@ impl<T: From<Message> + Send + 'static> Job<T> {
             Ok(probes) => {
                 let writers = Writers::start(server, tables, load, &ledger.sender);
                 let streams = Box::new(Streams { probes, writers, attempts, ledger });
-                Outcome { reply: Reply::Done, change: Some(Change::Streams(streams)) }
+                Outcome { reply: Reply::Done, change: Some((self.trial.number, Change::Streams(streams))) }
             }
             Err(error) => Reply::Failed(format!("cannot start the control stream on the loopback interface: {error}")).into(),
         }

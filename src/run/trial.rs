@@ -45,6 +45,8 @@ use crate::{
 
 /// How long the service may take to be steady before the first fault, beside `steadyFor` itself.
 const STEADY_DEADLINE: Duration = Duration::from_mins(1);
+/// How long an interrupted trial waits for its streams to stop: the deadline of a write, its connection, and the farewell.
+const STOP_DEADLINE: Duration = Duration::from_secs(15);
 /// How long an interrupted trial may take to read the rows all the same.
 const CLOSING_DEADLINE: Duration = Duration::from_secs(5);
 /// How often something is tried again.
@@ -142,7 +144,7 @@ impl Trial<'_> {
 
     /// The clocks are compared for the last time. A prober that failed makes the trial an error, once.
     async fn close_prober(&self, stopped: Option<&Stop>) {
-        let _ = self.prober.close_trial().await;
+        let _ = self.or_a_moment_after(CLOSING_DEADLINE, self.prober.close_trial()).await;
         if let Some(failure) = self.prober.failure() {
             let error = failure.to_string();
             if !matches!(stopped, Some(Stop::Failed(said)) if *said == error) {
@@ -292,14 +294,16 @@ impl Trial<'_> {
     }
 
     async fn snapshot(&self) -> Snapshot {
-        let (pod, service, volume) = self.cluster.look().await;
+        // On the heap: the futures of calls to the cluster are large.
+        let (pod, service, volume) = Box::pin(self.cluster.look()).await;
         let Looked { server_start, volume_mark } = self.prober.look().await;
         Snapshot { pod, service, volume, server_start, volume_mark }
     }
 
     /// Every attempt and every write is recorded when this returns, or the prober has failed.
     async fn stop_streams(&self) {
-        if let Err(error) = self.prober.stop_streams(self.plan.scenario.probe.timeout.0).await
+        let stopped = self.or_a_moment_after(STOP_DEADLINE, self.prober.stop_streams(self.plan.scenario.probe.timeout.0)).await;
+        if let Some(Err(error)) = stopped
             && self.prober.failure().is_none()
         {
             self.say(EventKind::TrialError(format!("could not stop the streams: {error}"))).await;
@@ -548,6 +552,19 @@ impl Trial<'_> {
             }
         };
         self.unless_interrupted(work).await?
+    }
+
+    /// Does what an interrupt too waits for, but not for long. `None`: it was interrupted, and it took longer.
+    async fn or_a_moment_after<T>(&self, moment: Duration, work: impl Future<Output = T>) -> Option<T> {
+        let impatient = async {
+            self.shutdown.cancelled().await;
+            sleep(moment).await;
+        };
+        tokio::select! {
+            biased;
+            done = work => Some(done),
+            () = impatient => None,
+        }
     }
 
     async fn unless_interrupted<T>(&self, work: impl Future<Output = T>) -> Result<T, Stop> {
