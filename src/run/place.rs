@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use super::{engine::Defect, trial::Address};
 use crate::{
     cluster::{Cluster, ClusterError, OpenError, chain, connect, open},
-    deploy::{self, DeployError, Installed, Workload, wait::NotUp},
+    deploy::{self, DeployError, Installed, Storage, Workload, wait::NotUp},
     event::{Clock, PodFacts},
     platform::{Defaults, Platform, SandboxPlatform},
     prober::{
@@ -31,6 +31,9 @@ use crate::{
 
 /// The speed of the sandbox's timers.
 const SPEED: u32 = 10;
+
+/// The folder that the sandbox's nodes share.
+const SHARED_FOLDER: &str = "/var/comeback";
 
 /// The context of the cluster that `comeback cluster up` makes unless it is told another name.
 const KIND_CONTEXT: &str = "kind-comeback";
@@ -198,7 +201,9 @@ impl Place {
                 let kubernetes = cluster.version().await?;
                 let defect = Defect::of_database(defect).into_iter().flat_map(|name| ["--defect".to_owned(), name]);
                 let denied = deny.into_iter().flat_map(|view| ["--deny".to_owned(), view]);
-                let workload = Box::new(Workload::stand_in(run, deploy::new_password(), defect.chain(denied)));
+                // The volume of kind's clusters, so that the two compare: a folder that all nodes share.
+                let storage = Storage::HostPath { root: SHARED_FOLDER.to_owned() };
+                let workload = Box::new(Workload { storage, ..Workload::stand_in(run, deploy::new_password(), defect.chain(denied)) });
                 // The namespace must be there for whatever the run puts down in it.
                 workload.apply_shared(&cluster).await?;
                 let platform = Platform::Sandbox(SandboxPlatform::new(cluster.clone()));
