@@ -25,6 +25,10 @@ const BUILD_DEADLINE: Duration = Duration::from_mins(5);
 /// The removal of a container or an image may take so long.
 const REMOVE_DEADLINE: Duration = Duration::from_mins(2);
 
+/// How often containers that come and go are listed anew, and after how long.
+const LOOK_AGAIN: u32 = 20;
+const LOOK_PAUSE: Duration = Duration::from_millis(250);
+
 /// The label by which kind knows the nodes of a cluster.
 const CLUSTER_LABEL: &str = "io.x-k8s.kind.cluster";
 /// The label that tells what a node is.
@@ -91,6 +95,20 @@ impl Docker {
 
     /// The containers that are nodes of the cluster of this name, in whatever state.
     pub async fn nodes(&self, cluster: &str) -> Result<Vec<NodeContainer>, ToolError> {
+        let mut tries = 0;
+        loop {
+            match self.nodes_once(cluster).await {
+                // It went between the list and the look, as those do whose maker was killed.
+                Err(error) if tries < LOOK_AGAIN && error.last().contains("No such container") => {
+                    tries += 1;
+                    tokio::time::sleep(LOOK_PAUSE).await;
+                }
+                found => return found,
+            }
+        }
+    }
+
+    async fn nodes_once(&self, cluster: &str) -> Result<Vec<NodeContainer>, ToolError> {
         let what = format!("list the nodes of cluster `{cluster}`");
         let filter = format!("label={CLUSTER_LABEL}={cluster}");
         let ids = self.0.call(&*what, ASK_DEADLINE, ["ps", "--all", "--quiet", "--no-trunc", "--filter", filter.as_str()]).run().await?;

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     cluster::{Cluster, chain},
     deploy::{
-        self, Engine, Installed, PORT, Storage, USER_ID, Workload, knock,
+        self, DeployError, Engine, Installed, PORT, Storage, USER_ID, Workload, knock,
         wait::{Look, until, until_up},
     },
     scenario::TargetShape,
@@ -155,7 +155,7 @@ impl Steps<'_> {
         self.export(&kind).await?;
         self.ready(&cluster, &nodes).await?;
 
-        let installed = Installed::find(&cluster).await?;
+        let installed = self.installed(&cluster).await?;
         let wanted = self.wanted(&kind, installed.as_ref(), &nodes).await?;
         *self.client.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(cluster.clone());
         let cluster = self.put_up(&kind, &cluster, installed.as_ref(), &wanted, &nodes).await?;
@@ -175,6 +175,19 @@ impl Steps<'_> {
             server: knocked.version,
             took: begin.elapsed(),
         })
+    }
+
+    /// What an earlier `up` wrote down. If that cannot be understood, nobody knows what stands there, so it is taken away.
+    async fn installed(&self, cluster: &Cluster) -> Result<Option<Installed>, KindError> {
+        match Installed::find(cluster).await {
+            Ok(installed) => Ok(installed),
+            Err(error @ DeployError::Installed { .. }) => {
+                self.audience.note(&format!("what stands there is taken away and put up again: {}", chain(&error)));
+                deploy::take_down(cluster).await?;
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn reach(&self, stage: Stage) {

@@ -7,7 +7,7 @@ use std::{
     env, fs,
     os::unix::process::CommandExt as _,
     path::Path,
-    process::{Child, Command, Output, Stdio},
+    process::{Child, Command, ExitStatus, Output, Stdio},
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -63,9 +63,15 @@ impl Bed {
     #[track_caller]
     fn status(&self) -> Value {
         let output = self.cluster("status", &["-o", "json"]);
-        let status: Value = serde_json::from_slice(&output.stdout).expect("the status is JSON");
+        let told = String::from_utf8_lossy(&output.stderr);
+        let status: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("the status is no JSON: {error}: {told}"));
         assert_eq!(output.status.success(), status["up"] == true, "{status}");
         status
+    }
+
+    fn kind(&self, args: &[&str]) -> ExitStatus {
+        let kubeconfig = self.folder.path().join("theirs");
+        Command::new("kind").args(args).env("KUBECONFIG", kubeconfig).stderr(Stdio::null()).status().expect("start kind")
     }
 
     fn docker(args: &[&str]) -> String {
@@ -98,6 +104,8 @@ impl Bed {
 impl Drop for Bed {
     fn drop(&mut self) {
         self.cluster("down", &[]);
+        // Also what a failed test has made by hand.
+        self.kind(&["delete", "cluster", "--name", self.name]);
     }
 }
 
@@ -168,7 +176,8 @@ fn an_up_that_was_cut_short_is_made_anew() {
     let bed = Bed::new("test-cut");
     let mut up = bed.start(&["--engine", "sqld", "--workers", "2"]);
     let end = Instant::now() + UP_WITHIN;
-    while bed.containers() < 3 {
+    let running = format!("label=io.x-k8s.kind.cluster={}", bed.name);
+    while Bed::docker(&["ps", "--quiet", "--filter", &running]).lines().count() < 3 {
         assert!(Instant::now() < end && up.try_wait().expect("ask after it").is_none(), "no cluster was begun");
         sleep(POLL);
     }
@@ -186,19 +195,18 @@ fn an_up_that_was_cut_short_is_made_anew() {
 #[ignore = "needs docker and kind; makes and deletes a cluster"]
 fn a_cluster_of_somebody_else_is_left_alone() {
     let bed = Bed::new("test-theirs");
+    // Made by hand, even from our own configuration, it is theirs.
+    let config = concat!(env!("CARGO_MANIFEST_DIR"), "/kind-config/cluster.yaml");
+    let mut args = vec!["create", "cluster", "--name", bed.name, "--config", config];
     let image = "comeback/kind-node:v1.37";
-    let mut kind = Command::new("kind");
-    kind.args(["create", "cluster", "--name", bed.name, "--kubeconfig"]).arg(bed.folder.path().join("theirs"));
     if !Bed::docker(&["image", "ls", "--quiet", image]).trim().is_empty() {
-        kind.args(["--image", image]);
+        args.extend(["--image", image]);
     }
-    assert!(kind.stderr(Stdio::null()).status().expect("start kind").success());
+    assert!(bed.kind(&args).success());
     for command in ["up", "down", "status"] {
         let told = bed.ends_with(4, command, &[]);
         assert!(told.contains("did not make, so it is left alone"), "{told}");
     }
-    assert_eq!(bed.containers(), 1);
-    let mut kind = Command::new("kind");
-    kind.args(["delete", "cluster", "--name", bed.name, "--kubeconfig"]).arg(bed.folder.path().join("theirs"));
-    assert!(kind.stderr(Stdio::null()).status().expect("start kind").success());
+    assert_eq!(bed.containers(), 4);
+    assert!(bed.kind(&["delete", "cluster", "--name", bed.name]).success());
 }
