@@ -15,7 +15,7 @@
 //! - Objects are JSON values in one `store`; every write is checked and completed by `admission` and seen by every watch.
 //! - Controllers and kubelets wait for changes of the kinds they care about, look at the whole state, and do what is to be done. None of them polls.
 //! - Pods are processes of our own binary, with real signals; volumes are directories; connections are sockets.
-//! - A node can lose its [`power`]: its processes die, its kubelet falls silent, and the control plane has to find out.
+//! - A node can lose its power: its processes die, its kubelet falls silent, and the control plane has to find out.
 //! - Timers have Kubernetes' proportions and are divided by [`Options::speed`].
 //!
 //! The sandbox runs on threads of its own, so that what it does and what the caller measures do not wait for each other. When it stops, or is dropped,

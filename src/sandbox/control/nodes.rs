@@ -9,7 +9,7 @@
 //!
 //! What becomes of the pods is the affair of the [taints](super::taints). When the kubelet speaks again, both taints are taken off.
 //!
-//! All times are divided by the speed.
+//! All times are divided by the speed. A node that has power is never doubted here, however late its kubelet is on a busy machine.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,6 +25,7 @@ use super::super::{
     events::{Source, Tone, tell},
     kinds::Kind,
     object::{self, Look, condition, node},
+    power::State,
     store::{Key, Part},
 };
 
@@ -134,7 +135,9 @@ impl Nodes {
         self.health.insert(name.to_owned(), Health { uid: found.uid().to_owned(), stamps, moved });
         let was_ready = node::is_ready(found);
         let mut current = condition(found, "Ready").map(|ready| ready.text("/status").to_owned()).unwrap_or_default();
-        if now > moved + cluster.speed.of(GRACE) && current != "Unknown" {
+        // A kubelet that has power and is late was held up by this machine, which is no fault of the cluster's: at a high speed the grace is a moment.
+        let has_power = cluster.power.state(name) == Some(State::On);
+        if now > moved + cluster.speed.of(GRACE) && !has_power && current != "Unknown" {
             let change = |node: &mut Value| {
                 doubt(node);
                 Ok(())
