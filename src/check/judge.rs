@@ -224,7 +224,17 @@ fn help(trial: &TrialHistory) -> Option<String> {
             None => format!("`{}`", help.assist),
         })
         .collect();
-    Some(if given.is_empty() { "without help (assist `none`)".to_owned() } else { format!("with {}", given.join(" and ")) })
+    let help = if given.is_empty() { "without help (assist `none`)".to_owned() } else { format!("with {}", given.join(" and ")) };
+    // A node that was there again before the database was may have been what it waited for.
+    let back = recovery::measured(trial).and_then(|recovery| recovery.length.hi);
+    let called = trial.last_fault().and_then(|fault| fault.called);
+    let first = trial.restorings.first().and_then(|(_, at, what)| Some((at.since(called?), what)));
+    Some(match first {
+        Some((after, what)) if back.is_none_or(|back| after < back) => {
+            format!("{help}; it was not back before the run began to {what}, {} after the crash", recovery::text(after))
+        }
+        Some(_) | None => help,
+    })
 }
 
 fn assists(trial: &TrialHistory) -> Vec<AssistResult> {
@@ -427,6 +437,18 @@ mod tests {
         let (verdict, reason) = finished(helped);
         assert_eq!(verdict, Verdict::Passed, "{reason}");
         assert!(reason.contains(", with `outOfServiceTaint` 200 ms after the crash; "), "{reason}");
+        // A node that was started again before says so: the recovery may have waited for it.
+        for (at, told) in [(300, true), (900, false)] {
+            let (_, reason) = finished(|trial| {
+                crash(trial);
+                trial.restorings.push((0, Moment(at * 1_000_000), "start node `worker-1`".into()));
+            });
+            assert_eq!(
+                reason.contains("it was not back before the run began to start node `worker-1`, 150 ms after the crash"),
+                told,
+                "{reason}"
+            );
+        }
         // Also where it came too late.
         let (verdict, reason) = finished(|trial| {
             helped(trial);

@@ -107,6 +107,7 @@ pub(super) fn clean() -> TrialHistory {
         attempts,
         faults: vec![fault(a_pod("mssql-1", "worker-1", "container-1"))],
         assists: Vec::new(),
+        restorings: Vec::new(),
         foreseen: Vec::new(),
         read_backs: vec![ReadBack { number: 4, started: ms(411), ended: ms(415), found: true }],
         clocks: BTreeMap::new(),

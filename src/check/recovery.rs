@@ -61,6 +61,17 @@ fn never_came_back(trial: &TrialHistory, lo: Duration) -> Finding {
     let acknowledged =
         trial.last_fault().and_then(|fault| first_good(&trial.attempts, fault, trial.old_life().as_ref(), trial.clock_doubt()?));
     if acknowledged.is_some() {
+        // However it went on: for so long no new server took a write.
+        if let Some(limit) = trial.plan.settings.recovery_within.filter(|limit| lo > *limit) {
+            return Finding::failed(format!("it was away for at least {}, and the limit is {}", text(lo), duration(limit)));
+        }
+        if lo >= trial.plan.settings.give_up_after {
+            let gave_up = text(trial.plan.settings.give_up_after);
+            return Finding::failed(format!(
+                "it did not come back by itself: no good write within {gave_up}, away for at least {}",
+                text(lo)
+            ));
+        }
         return Finding::unproven("a write was acknowledged after the fault, but its row could not be read back on another connection");
     }
     if outages(&trial.attempts).last().is_none_or(|outage| outage.to.is_some()) {
@@ -213,6 +224,42 @@ mod tests {
         trial.attempts.truncate(4);
         trial.read_backs.clear();
         assert_eq!(recovery(&trial).verdict, Verdict::Failed);
+    }
+
+    /// As a database that comes back only when the run has given up and the undo has put right what was broken: nothing is read back.
+    fn back_by_the_undo(limit: Option<u64>, give_up: u64) -> Finding {
+        let mut trial = clean();
+        trial.read_backs.clear();
+        trial.plan.settings.recovery_within = limit.map(Duration::from_millis);
+        trial.plan.settings.give_up_after = Duration::from_millis(give_up);
+        recovery(&trial)
+    }
+
+    #[test]
+    fn what_comes_back_only_by_the_undo_fails() {
+        // The maker's last failure is 130 ms after the effect.
+        let found = back_by_the_undo(Some(129), 1_000);
+        assert_eq!((found.verdict, found.detail.as_str()), (Verdict::Failed, "it was away for at least 130 ms, and the limit is 129 ms"));
+        assert_eq!(back_by_the_undo(None, 130).verdict, Verdict::Failed);
+        assert_eq!(back_by_the_undo(Some(130), 1_000).verdict, Verdict::Unproven);
+    }
+
+    #[test]
+    fn a_server_that_never_ended_is_not_said_to_have_been_away() {
+        let mut trial = clean();
+        trial.attempts = vec![ok(0, 0, 5), ok(1, 100, 105), ok(3, 300, 305), refused(4, 900, 901), ok(5, 1_000, 1_005)];
+        trial.read_backs.clear();
+        trial.plan.settings.recovery_within = Some(Duration::from_millis(200));
+        assert_eq!(recovery(&trial).verdict, Verdict::Unproven);
+    }
+
+    #[test]
+    fn another_outage_later_on_does_not_lengthen_the_one_that_was_not_read_back() {
+        let mut trial = clean();
+        trial.read_backs.clear();
+        trial.plan.settings.recovery_within = Some(Duration::from_millis(200));
+        trial.attempts.extend([refused(7, 700, 701), ok_by("b", 8, 800, 805)]);
+        assert_eq!(recovery(&trial).verdict, Verdict::Unproven);
     }
 
     #[test]

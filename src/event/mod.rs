@@ -79,6 +79,8 @@ pub enum EventKind {
     FaultFailed(usize, String),
     /// The recovery from the fault with this index got help, as an operator would give it.
     Assisted(usize, Assisted),
+    /// The scenario wants what the fault with this index broke to be put right now, while the recovery goes on; what is done, for people.
+    Restoring(usize, String),
     /// What was seen before the faults of this trial, and will keep the database from coming back.
     Foreseen(String),
     /// An acknowledged row of the headline stream was looked up on another connection.

@@ -72,6 +72,8 @@ pub struct TrialHistory {
     pub faults: Vec<FaultHistory>,
     /// The help that the recovery got: from which fault, when, and what was done.
     pub assists: Vec<(usize, Moment, Assisted)>,
+    /// What was put right while the recovery went on: of which fault, from when on, and what.
+    pub restorings: Vec<(usize, Moment, String)>,
     /// What was seen before the faults, and will keep the database from coming back.
     pub foreseen: Vec<String>,
     /// Rows that were looked up on another connection.
@@ -121,6 +123,7 @@ impl TrialHistory {
             attempts: Vec::new(),
             faults,
             assists: Vec::new(),
+            restorings: Vec::new(),
             foreseen: Vec::new(),
             read_backs: Vec::new(),
             clocks: BTreeMap::new(),
@@ -258,6 +261,7 @@ impl TrialHistory {
             EventKind::FaultConfirmed(index, text) => self.fault(*index, |fault| fault.confirmed = Some((event.t, text.clone()))),
             EventKind::FaultFailed(index, text) => self.fault(*index, |fault| fault.failed = Some(text.clone())),
             EventKind::Assisted(index, assisted) => self.assists.push((*index, event.t, assisted.clone())),
+            EventKind::Restoring(index, what) => self.restorings.push((*index, event.t, what.clone())),
             EventKind::Foreseen(text) => self.foreseen.push(text.clone()),
             EventKind::ReadBack(back) => self.read_backs.push(back.clone()),
             EventKind::ClocksCompared(side, bound) => {

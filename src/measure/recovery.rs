@@ -111,12 +111,10 @@ pub fn recovery(
                 stable: stretch.map(|(due, ended)| bounds(ended, away_until(Some(due)))),
             })
         }
-        // It failed after the call and was never seen to come back.
-        _ => away_until(None).map(|failure| Recovery {
-            length: Bounded { at: None, lo: lo(Some(failure)), hi: None },
-            unstable: None,
-            stable: None,
-        }),
+        // It failed after the call and was never seen to come back. What failed later than an acknowledgement that could not be read back
+        // may be another outage.
+        _ => away_until(first_good(attempts, fault, old).and_then(|attempt| attempt.run.as_ref()).map(|run| run.ended))
+            .map(|failure| Recovery { length: Bounded { at: None, lo: lo(Some(failure)), hi: None }, unstable: None, stable: None }),
     }
 }
 

@@ -69,6 +69,7 @@ impl Beside<'_> {
         let ours = |entry: &Entry| entry.trial == self.trial && Some(entry.undo.node()) == followed.pod.node.as_deref();
         let entries: Vec<Entry> = self.journal.pending().into_iter().filter(ours).collect();
         for entry in &entries {
+            self.say(EventKind::Restoring(followed.index, entry.undo.to_string())).await;
             trial::undo(self.scene.cluster, self.scene.platform, self.recorder, self.journal, entry).await;
         }
         !entries.is_empty()
