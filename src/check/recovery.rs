@@ -192,7 +192,7 @@ mod tests {
 
     /// Two clocks, known to within so many milliseconds.
     fn with_doubt(trial: &mut TrialHistory, ms: u64) {
-        let bound = crate::event::ClockBound { bound: Duration::from_millis(ms), pings: 1 };
+        let bound = crate::event::TimeBound { bound: Duration::from_millis(ms), pings: 1 };
         trial.clocks = [(Side::Before, bound), (Side::After, bound)].into();
     }
 

@@ -86,7 +86,7 @@ pub enum EventKind {
     /// An acknowledged row of the headline stream was looked up on another connection.
     ReadBack(ReadBack),
     /// The prober's clock was compared with the runner's, at the beginning or the end of the trial. Without it the two are one.
-    ClocksCompared(Side, ClockBound),
+    TimesCompared(Side, TimeBound),
     /// A watch on the cluster told of a change.
     Seen(Sighting),
     /// The service was waited for until every probe had succeeded for long enough, in this step: whether it came to that.
@@ -558,7 +558,7 @@ pub struct ReadBack {
 /// How far moments of the prober can be from the runner's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ClockBound {
+pub struct TimeBound {
     /// No moment so far is farther from the truth than this.
     pub bound: Duration,
     /// How many comparisons it rests on.

@@ -9,8 +9,8 @@ use chrono::{DateTime, Utc};
 
 use crate::{
     event::{
-        Answer, Assisted, Attempt, ClockBound, Event, EventKind, Incarnation, Moment, Outcome, PlannedTrial, ReadBack, RunEnd, RunStarted,
-        Side, Sighting, Snapshot, Step, Stream, TableRead, TrialEnd, Undone, Victim,
+        Answer, Assisted, Attempt, Event, EventKind, Incarnation, Moment, Outcome, PlannedTrial, ReadBack, RunEnd, RunStarted, Side,
+        Sighting, Snapshot, Step, Stream, TableRead, TimeBound, TrialEnd, Undone, Victim,
     },
     result::{Engine, Platform},
 };
@@ -79,7 +79,7 @@ pub struct TrialHistory {
     /// Rows that were looked up on another connection.
     pub read_backs: Vec<ReadBack>,
     /// How far the prober's moments can be from the runner's clock, as known at the beginning and at the end. Empty: there is one clock.
-    pub clocks: BTreeMap<Side, ClockBound>,
+    pub clocks: BTreeMap<Side, TimeBound>,
     /// What the watches told, and when it arrived.
     pub sightings: Vec<(Moment, Sighting)>,
     /// What became of each entry of the undo journal, at its last try.
@@ -264,7 +264,7 @@ impl TrialHistory {
             EventKind::Restoring(index, what) => self.restorings.push((*index, event.t, what.clone())),
             EventKind::Foreseen(text) => self.foreseen.push(text.clone()),
             EventKind::ReadBack(back) => self.read_backs.push(back.clone()),
-            EventKind::ClocksCompared(side, bound) => {
+            EventKind::TimesCompared(side, bound) => {
                 self.clocks.insert(*side, *bound);
             }
             EventKind::Seen(sighting) => self.sightings.push((event.t, sighting.clone())),

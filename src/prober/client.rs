@@ -19,7 +19,7 @@ use super::{
     message::{Message, Reply, Request, ToProber, ToRunner},
     wire::{self, Lines},
 };
-use crate::event::{Clock, ClockBound, Moment};
+use crate::event::{Clock, Moment, TimeBound};
 
 /// How long opening a connection and its first lines may take.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
@@ -42,9 +42,9 @@ pub(super) enum Command {
     /// Have this done.
     Request(Request),
     /// A trial begins: choose an offset.
-    Compare(oneshot::Sender<ClockBound>),
+    Compare(oneshot::Sender<TimeBound>),
     /// It ends: say how far that offset can have been from the truth.
-    Conclude(oneshot::Sender<ClockBound>),
+    Conclude(oneshot::Sender<TimeBound>),
 }
 
 /// How a conversation ended.
@@ -138,7 +138,7 @@ struct Burst {
     pings: Vec<Ping>,
     /// Whether they choose an offset, or are added to those that did.
     chooses: bool,
-    answer: oneshot::Sender<ClockBound>,
+    answer: oneshot::Sender<TimeBound>,
 }
 
 impl Client {
@@ -319,7 +319,7 @@ impl Client {
             (comparison, _) => *comparison = Comparison::of(pings),
         }
         if let Some(comparison) = &self.comparison {
-            let _ = answer.send(ClockBound { bound: comparison.bound(), pings: comparison.pings() });
+            let _ = answer.send(TimeBound { bound: comparison.bound(), pings: comparison.pings() });
         }
         false
     }

@@ -1,7 +1,7 @@
 //! What runner and prober say to each other.
 //!
 //! The runner sends [`Request`]s, the prober answers with [`Message`]s. Within one process both are values in a channel; between two they are
-//! lines of JSON, wrapped in [`ToProber`] and [`ToRunner`], which carry what only a wire needs: who is there, numbers, acknowledgements, pings.
+//! lines of JSON, wrapped in `ToProber` and `ToRunner`, which carry what only a wire needs: who is there, numbers, acknowledgements, pings.
 //!
 //! The password of the database is in none of them: the prober has it from whoever started it.
 

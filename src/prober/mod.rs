@@ -56,7 +56,7 @@ use self::{
     service::WINDOW,
 };
 use crate::{
-    event::{Answer, Clock, ClockBound, EventKind, Incarnation, Moment, RowKey, Side},
+    event::{Answer, Clock, EventKind, Incarnation, Moment, RowKey, Side, TimeBound},
     scenario,
     workload::{
         Password,
@@ -306,7 +306,7 @@ impl Prober {
         self.trial.store(trial.number.into(), Ordering::Relaxed);
         if let Some(bound) = self.compare(client::Command::Compare).await? {
             self.doubt.store(u64::try_from(bound.bound.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
-            self.note(EventKind::ClocksCompared(Side::Before, bound)).await;
+            self.note(EventKind::TimesCompared(Side::Before, bound)).await;
         }
         self.done("open a trial", Work::Open(trial), OWN_WITHIN).await
     }
@@ -314,15 +314,12 @@ impl Prober {
     /// Ends a trial: says how far its moments can be wrong, all in all. Without it nothing that compares the two clocks is believed.
     pub async fn close_trial(&self) -> Result<(), ProberError> {
         if let Some(bound) = self.compare(client::Command::Conclude).await? {
-            self.note(EventKind::ClocksCompared(Side::After, bound)).await;
+            self.note(EventKind::TimesCompared(Side::After, bound)).await;
         }
         Ok(())
     }
 
-    async fn compare(
-        &self,
-        command: impl FnOnce(oneshot::Sender<ClockBound>) -> client::Command,
-    ) -> Result<Option<ClockBound>, ProberError> {
+    async fn compare(&self, command: impl FnOnce(oneshot::Sender<TimeBound>) -> client::Command) -> Result<Option<TimeBound>, ProberError> {
         let Some(clocks) = &self.clocks else { return Ok(None) };
         let (answer, bound) = oneshot::channel();
         let _ = clocks.send(command(answer));

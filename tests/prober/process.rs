@@ -10,7 +10,7 @@ use std::{
 };
 
 use comeback::{
-    event::{Attempt, Clock, ClockBound, EventKind, LedgerEntry, Side, Stream},
+    event::{Attempt, Clock, EventKind, LedgerEntry, Side, Stream, TimeBound},
     prober::{Dial, Prober, message::OpenTrial, noted},
     scenario::{HumanDuration, Load, Probe, Rate},
 };
@@ -90,9 +90,9 @@ impl Record {
     }
 
     /// How the clocks compared.
-    pub(crate) fn clocks(&self) -> Vec<(Side, ClockBound)> {
+    pub(crate) fn clocks(&self) -> Vec<(Side, TimeBound)> {
         let compared = self.events().into_iter().filter_map(|event| match event {
-            EventKind::ClocksCompared(side, bound) => Some((side, bound)),
+            EventKind::TimesCompared(side, bound) => Some((side, bound)),
             _ => None,
         });
         compared.collect()
