@@ -113,7 +113,7 @@ pub fn recovery(
         }
         // It failed after the call and was never seen to come back. What failed later than an acknowledgement that could not be read back
         // may be another outage.
-        _ => away_until(first_good(attempts, fault, old).and_then(|attempt| attempt.run.as_ref()).map(|run| run.ended))
+        _ => away_until(first_good(attempts, fault, old, doubt).and_then(|attempt| attempt.run.as_ref()).map(|run| run.ended))
             .map(|failure| Recovery { length: Bounded { at: None, lo: lo(Some(failure)), hi: None }, unstable: None, stable: None }),
     }
 }
