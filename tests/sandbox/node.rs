@@ -160,8 +160,9 @@ async fn power_that_is_cut_kills_everything_at_once_and_the_kubelet_writes_nothi
     let (_sandbox, client) = sandbox(SPEED).await;
     deploy(&client, server(), 30).await;
     let pod = ready_pod(&client, "").await;
-    let there = pids(&processes(&client, &pod.name_any(), "mssql").await.unwrap());
-    assert_eq!(there.len(), 2);
+    let there = async || pids(&processes(&client, &pod.name_any(), "mssql").await.unwrap());
+    until("both processes run", SOON, async || there().await.len() == 2).await;
+    let there = there().await;
     let pods = Api::<Pod>::default_namespaced(client.clone());
     let version = pods.list(&ListParams::default()).await.unwrap().metadata.resource_version.unwrap();
     switch(&client, &node_of(&pod), "off").await.unwrap();
@@ -234,7 +235,7 @@ async fn a_deployments_pod_is_replaced_elsewhere_once_it_is_marked_for_deletion(
 
 #[tokio::test]
 async fn a_pod_that_was_not_marked_when_its_node_came_back_is_started_anew_where_it_was() {
-    let (sandbox, client) = sandbox(SPEED).await;
+    let (_sandbox, client) = sandbox(SPEED).await;
     run_pod(&client, "p", server(), 30).await;
     let pods = Api::<Pod>::default_namespaced(client.clone());
     let before = wait_for_pod(&pods, "the pod to be ready", is_ready).await;
@@ -261,8 +262,7 @@ async fn a_pod_that_was_not_marked_when_its_node_came_back_is_started_anew_where
     }
     assert!(was_ended, "its end was not told");
     assert!(reasons(&client, "p").await.contains(&"SandboxChanged".to_owned()));
-    assert_eq!(pids(&processes(&client, "p", "c").await.unwrap()).len(), 2);
-    drop(sandbox);
+    until("both processes run", SOON, async || pids(&processes(&client, "p", "c").await.unwrap()).len() == 2).await;
 }
 
 #[tokio::test]
