@@ -3,7 +3,7 @@
 //! SQL Server runs as two processes of one name: a watchdog, and the engine that is its child. So the engine is the `sqlservr` whose parent
 //! is a `sqlservr`; never the one with the highest number, because numbers are used again.
 //!
-//! Two programs walk `/proc`: this one, which is in our own image as `comeback signal`, and [`SCRIPT`] for images that have bash. Neither
+//! Two programs walk `/proc`: this one, which is in our own image as `comeback signal`, and a script for images that have bash. Neither
 //! needs `ps` or `pkill`, which database images lack. Both say what they saw in [`Report`]'s terms.
 
 use std::{fs, path::Path};

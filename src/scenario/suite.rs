@@ -24,7 +24,9 @@ pub const MAX_FILE: u64 = 1024 * 1024;
 const DEFAULT_FOLDER: &str = "scenarios";
 
 /// The standard suite, as it stands in `scenarios/`.
-const BUILT_IN: [(&str, &str); 4] = [
+const BUILT_IN: [(&str, &str); 6] = [
+    ("<built in>/crash-node-stateful.yaml", include_str!("../../scenarios/crash-node-stateful.yaml")),
+    ("<built in>/crash-node.yaml", include_str!("../../scenarios/crash-node.yaml")),
     ("<built in>/delete-pod.yaml", include_str!("../../scenarios/delete-pod.yaml")),
     ("<built in>/drain-node.yaml", include_str!("../../scenarios/drain-node.yaml")),
     ("<built in>/kill-process.yaml", include_str!("../../scenarios/kill-process.yaml")),
@@ -230,7 +232,7 @@ mod tests {
 
     #[test]
     fn the_standard_suite_is_without_errors() {
-        assert_eq!(names(&Suite::built_in()), ["delete-pod", "drain-node", "kill-process", "steady"]);
+        assert_eq!(names(&Suite::built_in()), ["crash-node-stateful", "crash-node", "delete-pod", "drain-node", "kill-process", "steady"]);
     }
 
     #[test]
