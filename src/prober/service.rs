@@ -22,7 +22,7 @@ use crate::{
     probe::Probes,
     scenario,
     workload::{
-        DATABASE, Password, Server, SqlError, Tables, final_read,
+        DATABASE, Password, Server, SqlError, Tables, drop_earlier, final_read,
         load::{self, Writers},
         settle,
     },
@@ -92,6 +92,7 @@ struct Running {
 /// What all work of a trial needs.
 #[derive(Clone, Debug)]
 struct Trial {
+    run: String,
     number: u32,
     /// As the harness itself.
     server: Server,
@@ -219,7 +220,7 @@ impl Trial {
             application: open.application.clone(),
         };
         let load = Server { application: open.load_application.clone(), ..server.clone() };
-        Self { number: open.number, server, load, tables: Tables::new(&open.run, open.number) }
+        Self { run: open.run.clone(), number: open.number, server, load, tables: Tables::new(&open.run, open.number) }
     }
 }
 
@@ -260,10 +261,13 @@ impl<T: From<Message> + Send + 'static> Job<T> {
     }
 
     async fn create_tables(&self, mark: &str) -> Outcome {
-        let Trial { server, tables, .. } = &self.trial;
+        let Trial { server, tables, run, .. } = &self.trial;
         let created = retry(self.deadline, |deadline| {
             let mut tables = tables.clone();
-            async move { tables.create(server, mark, deadline).await.map(|()| tables) }
+            async move {
+                drop_earlier(server, run, deadline).await?;
+                tables.create(server, mark, deadline).await.map(|()| tables)
+            }
         });
         match created.await {
             Ok(tables) => Outcome { reply: Reply::Done, change: Some((self.trial.number, Change::Tables(tables))) },
