@@ -25,7 +25,7 @@ fn the_standard_suite_passes_and_every_figure_has_its_evidence() {
     assert_eq!(result["exit_code"], 0);
     assert_eq!(result["state"], "finished");
     assert_eq!(result["engine"]["stand_in"], true);
-    assert_eq!(result["trials"].as_array().expect("trials").len(), 4);
+    assert_eq!(result["trials"].as_array().expect("trials").len(), 6);
     for trial in result["trials"].as_array().expect("trials") {
         assert_eq!(trial["verdict"], "passed", "{}", ran.tell());
         for count in ["lost", "phantom", "duplicate", "corrupt"] {
@@ -39,7 +39,7 @@ fn the_standard_suite_passes_and_every_figure_has_its_evidence() {
     assert_eq!((&steady["outage"], &steady["recovery"]), (&Value::Null, &Value::Null));
     assert_eq!(law(steady, "new_incarnation"), "passed");
 
-    for scenario in ["kill-process", "delete-pod", "drain-node"] {
+    for scenario in ["crash-node", "crash-node-stateful", "kill-process", "delete-pod", "drain-node"] {
         let trial = named(&result, scenario);
         let (before, after, role) = evidence(trial, "sqlserver_start_time");
         assert_ne!(before, after, "{scenario}");
@@ -62,6 +62,17 @@ fn the_standard_suite_passes_and_every_figure_has_its_evidence() {
     let (from, to, _) = evidence(drained, "node");
     assert_ne!(from, to);
 
+    for (scenario, assist) in [("crash-node", None), ("crash-node-stateful", Some("outOfServiceTaint"))] {
+        let crashed = named(&result, scenario);
+        for what in ["pod uid", "node lost"] {
+            assert_eq!(evidence(crashed, what).2, "proof", "{scenario}: {what}");
+        }
+        assert_eq!(law(crashed, "moved_to"), "passed", "{scenario}");
+        let undone = crashed["undo"].as_array().expect("undo");
+        assert!(!undone.is_empty() && undone.iter().all(|undo| undo["done"] == true), "{scenario}: {undone:?}");
+        assert_eq!(crashed["assists"].as_array().and_then(|assists| assists.first()).and_then(|first| first["assist"].as_str()), assist);
+    }
+
     // The node is seen to be schedulable again, after it was not.
     let node = from.as_str().expect("a node");
     let trials = result["trials"].as_array().expect("trials");
@@ -77,8 +88,8 @@ fn the_standard_suite_passes_and_every_figure_has_its_evidence() {
     assert!(cordons.ends_with(&[true, false]), "{node}: {cordons:?}");
 
     let (before, after) = (rows(&ran, "rows-before.csv"), rows(&ran, "rows-after.csv"));
-    // Four trials, two tables, a thousand rows each.
-    assert_eq!(before.len(), 8_000);
+    // Six trials, two tables, a thousand rows each.
+    assert_eq!(before.len(), 12_000);
     assert!(before.is_subset(&after));
 
     rendered_again_the_reports_are_the_same(&cli, &ran);
