@@ -10,7 +10,7 @@ use crate::{
         AssistResult, AttemptRow, FaultResult, LawResult, Platform, ProbeCounts, RESULT_SCHEMA, RowCounts, RunResult, RunState,
         TrialResult, UndoResult, Verdict, exit_code,
     },
-    scenario::FaultSpec,
+    scenario::{Assist, FaultSpec},
 };
 
 /// A harness that stands still for longer than this says nothing about time: probes fail, and writers wait, for a reason of its own.
@@ -217,16 +217,25 @@ fn help(trial: &TrialHistory) -> Option<String> {
     if !trial.plan.scenario.faults.iter().any(|fault| matches!(fault, FaultSpec::CrashNode(_))) {
         return None;
     }
+    // A node that was there again before the database was may have been what it waited for; help that came after it was no help.
+    let back = recovery::measured(trial).and_then(|recovery| recovery.length.hi);
     let given: Vec<String> = assists(trial)
         .iter()
+        .filter(|help| back.is_none_or(|back| help.after.is_none_or(|after| after < back)))
         .map(|help| match help.after {
             Some(after) => format!("`{}` {} after the crash", help.assist, recovery::text(after)),
             None => format!("`{}`", help.assist),
         })
         .collect();
-    let help = if given.is_empty() { "without help (assist `none`)".to_owned() } else { format!("with {}", given.join(" and ")) };
-    // A node that was there again before the database was may have been what it waited for.
-    let back = recovery::measured(trial).and_then(|recovery| recovery.length.hi);
+    let offered = trial.plan.scenario.faults.iter().find_map(|fault| match fault {
+        FaultSpec::CrashNode(crash) if crash.assist != Assist::None => Some(crash.assist),
+        FaultSpec::CrashNode(_) | FaultSpec::KillProcess(_) | FaultSpec::DeletePod(_) | FaultSpec::DrainNode(_) => None,
+    });
+    let help = match (given.is_empty(), offered) {
+        (false, _) => format!("with {}", given.join(" and ")),
+        (true, Some(offered)) => format!("without help (`{}` was not needed)", offered.name()),
+        (true, None) => "without help (assist `none`)".to_owned(),
+    };
     let called = trial.last_fault().and_then(|fault| fault.called);
     let first = trial.restorings.first().and_then(|(_, at, what)| Some((at.since(called?), what)));
     Some(match first {

@@ -30,6 +30,8 @@ use crate::{
 
 /// How long one try of a statement that only looks may take.
 const LOOK_DEADLINE: Duration = Duration::from_secs(10);
+/// For how long a look that finds no server is tried again.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
 /// How often something is tried again.
 const RETRY_PERIOD: Duration = Duration::from_millis(100);
 /// How many attempts or ledger entries may be under way to the channel of messages before a stream waits.
@@ -289,13 +291,20 @@ impl<T: From<Message> + Send + 'static> Job<T> {
     async fn look(&self) -> Looked {
         // A connection that fails is tried again: only a server that was asked and refused does not tell.
         let server = &self.trial.server;
-        let asked = retry((Instant::now() + LOOK_DEADLINE).min(self.deadline), |deadline| async move {
+        let asked = retry((Instant::now() + LOOK_AGAIN).min(self.deadline), |deadline| async move {
             let mut session = server.connect("master", deadline).await?;
             Tables::start_time(&mut session, deadline).await
         });
         let server_start = asked.await.unwrap_or_else(|error| Answer::Unavailable(error.to_string()));
-        let deadline = (Instant::now() + LOOK_DEADLINE).min(self.deadline);
-        Looked { server_start, volume_mark: self.trial.tables.read_mark(&self.trial.server, deadline).await }
+        let tables = &self.trial.tables;
+        let asked = retry((Instant::now() + LOOK_AGAIN).min(self.deadline), |deadline| async move {
+            match tables.try_read_mark(server, deadline).await {
+                Err(error) if error.code().is_some() => Ok(Answer::Unavailable(error.to_string())),
+                told => told,
+            }
+        });
+        let volume_mark = asked.await.unwrap_or_else(|error| Answer::Unavailable(error.to_string()));
+        Looked { server_start, volume_mark }
     }
 
     async fn life(&self) -> Option<Incarnation> {

@@ -125,13 +125,15 @@ impl Trial<'_> {
             if undone && !interrupted {
                 interrupted = matches!(self.after_undo().await, Err(Stop::Interrupted));
             }
-            self.stop_streams().await;
+            let all_told = self.stop_streams().await;
             // What can be read in a moment is read all the same: a lost row must not be hidden by an interrupt.
             let asked = self.shutdown.clone();
             let (closing, _guard) = a_moment_after(&asked);
             self.shutdown = closing;
-            // What could not be read leaves its laws unproven.
-            let _ = self.rows_after().await;
+            // What could not be read leaves its laws unproven. Without the last outcomes, rows that are there would look like rows that nobody wrote.
+            if all_told {
+                let _ = self.rows_after().await;
+            }
             interrupted |= asked.is_cancelled();
         }
         self.close_prober(stopped.as_ref()).await;
@@ -300,13 +302,18 @@ impl Trial<'_> {
         Snapshot { pod, service, volume, server_start, volume_mark }
     }
 
-    /// Every attempt and every write is recorded when this returns, or the prober has failed.
-    async fn stop_streams(&self) {
+    /// Returns whether every attempt and every write is recorded now; else the prober has failed, or was given up.
+    async fn stop_streams(&self) -> bool {
         let stopped = self.or_a_moment_after(STOP_DEADLINE, self.prober.stop_streams(self.plan.scenario.probe.timeout.0)).await;
-        if let Some(Err(error)) = stopped
-            && self.prober.failure().is_none()
-        {
-            self.say(EventKind::TrialError(format!("could not stop the streams: {error}"))).await;
+        match stopped {
+            Some(Ok(())) => true,
+            Some(Err(error)) => {
+                if self.prober.failure().is_none() {
+                    self.say(EventKind::TrialError(format!("could not stop the streams: {error}"))).await;
+                }
+                false
+            }
+            None => false,
         }
     }
 

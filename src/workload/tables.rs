@@ -134,7 +134,8 @@ impl Tables {
         }
     }
 
-    async fn try_read_mark(&self, server: &Server, deadline: Instant) -> Result<Answer<Option<String>>, SqlError> {
+    /// As [`read_mark`](Self::read_mark), for one who wants to know why there was no answer.
+    pub async fn try_read_mark(&self, server: &Server, deadline: Instant) -> Result<Answer<Option<String>>, SqlError> {
         let mut session = match server.connect(DATABASE, deadline).await {
             Ok(session) => session,
             // The server does not say to a stranger whether the database is not there or may not be used: `master` knows.
