@@ -23,6 +23,9 @@ const TEMPLATE_HASH: &str = "pod-template-hash";
 /// Which template this is, counted from 1.
 const REVISION: &str = "/metadata/annotations/deployment.kubernetes.io~1revision";
 
+/// Why a Deployment whose new pods have all been available once is progressing.
+const ROLLED_OUT: &str = "NewReplicaSetAvailable";
+
 /// Brings every Deployment one step further.
 pub(super) fn reconcile(cluster: &Cluster) {
     for deployment in cluster.store.list(Kind::Deployment, None) {
@@ -228,12 +231,21 @@ fn forget_history(cluster: &Cluster, deployment: &Value, old: &[Arc<Value>]) {
     }
 }
 
+fn condition_reason<'a>(object: &'a Value, kind: &str) -> &'a str {
+    object
+        .list("/status/conditions")
+        .iter()
+        .find(|condition| condition.text("/type") == kind)
+        .map_or("", |condition| condition.text("/reason"))
+}
+
 fn tell_status(cluster: &Cluster, deployment: &Value) {
     let sets = sets_of(cluster, deployment);
     let new = sets.iter().find(|set| has_template_of(set, deployment));
     let sum = |field: &str| sets.iter().map(|set| set.int(field).unwrap_or_default()).sum::<i64>();
     let asked: i64 = sets.iter().map(|set| replicas(set)).sum();
     let (total, ready, usable) = (sum("/status/replicas"), sum("/status/readyReplicas"), sum("/status/availableReplicas"));
+    let leaving = sum("/status/terminatingReplicas");
     let updated = new.and_then(|set| set.int("/status/replicas")).unwrap_or_default();
     let wanted = replicas(deployment);
     let (_, unavailable) = if deployment.text("/spec/strategy/type") == "Recreate" { (0, 0) } else { bounds(deployment) };
@@ -247,6 +259,7 @@ fn tell_status(cluster: &Cluster, deployment: &Value) {
             ("readyReplicas", ready),
             ("availableReplicas", usable),
             ("unavailableReplicas", (asked - usable).max(0)),
+            ("terminatingReplicas", leaving),
         ] {
             object::set(object, &format!("/status/{field}"), number);
         }
@@ -258,8 +271,9 @@ fn tell_status(cluster: &Cluster, deployment: &Value) {
         }
         if is_complete {
             let message = format!("ReplicaSet \"{set}\" has successfully progressed.");
-            set_condition(object, "Progressing", true, "NewReplicaSetAvailable", &message);
-        } else {
+            set_condition(object, "Progressing", true, ROLLED_OUT, &message);
+        } else if total != updated || condition_reason(object, "Progressing") != ROLLED_OUT {
+            // Once rolled out it stays so, whatever becomes of its pods, until there is another template.
             set_condition(object, "Progressing", true, "ReplicaSetUpdated", &format!("ReplicaSet \"{set}\" is progressing."));
         }
         Ok(())

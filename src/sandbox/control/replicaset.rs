@@ -35,7 +35,8 @@ pub(super) fn reconcile(cluster: &Cluster) {
                 }
             }
         }
-        tell_status(cluster, &set);
+        // As it was before: the pods that were made just now are counted when they are seen, the next time.
+        tell_status(cluster, &set, &pods);
     }
 }
 
@@ -66,15 +67,20 @@ fn delete_pod(cluster: &Cluster, set: &Value, pod: &Value) {
     }
 }
 
-fn tell_status(cluster: &Cluster, set: &Value) {
-    let pods = cluster.store.list(Kind::Pod, Some(set.namespace()));
-    let active: Vec<&Arc<Value>> = pods.iter().filter(|one| object::is_controlled_by(one, set.uid()) && pod::is_active(one)).collect();
+fn tell_status(cluster: &Cluster, set: &Value, pods: &[Arc<Value>]) {
+    let owned = || pods.iter().filter(|one| object::is_controlled_by(one, set.uid()));
+    let active: Vec<&Arc<Value>> = owned().filter(|one| pod::is_active(one)).collect();
+    let leaving = owned().filter(|one| one.is_terminating() && !pod::is_finished(one)).count();
     let ready = active.iter().filter(|one| pod::is_ready(one)).count();
     let (count, generation) = (active.len(), set.int("/metadata/generation").unwrap_or(1));
     let change = |object: &mut Value| {
-        for (field, number) in
-            [("replicas", count), ("fullyLabeledReplicas", count), ("readyReplicas", ready), ("availableReplicas", ready)]
-        {
+        for (field, number) in [
+            ("replicas", count),
+            ("fullyLabeledReplicas", count),
+            ("readyReplicas", ready),
+            ("availableReplicas", ready),
+            ("terminatingReplicas", leaving),
+        ] {
             object::set(object, &format!("/status/{field}"), number);
         }
         object::set(object, "/status/observedGeneration", generation);
