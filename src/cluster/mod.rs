@@ -11,6 +11,8 @@
 //! - [`watch`]: what changes, as it arrives; waiting is done on its [`View`], never by polling in a fault.
 
 mod facts;
+#[cfg(test)]
+pub(crate) mod fake;
 pub mod lease;
 mod open;
 pub mod warnings;

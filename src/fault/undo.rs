@@ -158,10 +158,9 @@ impl Undo {
             Self::Uncordon { .. } | Self::RemoveTaint { .. } | Self::RestoreNode { .. } => UNDO_DEADLINE,
         };
         let end = Instant::now() + deadline;
-        // A node that was off is believed to be ready only when it has said so itself, after it was started.
-        let mut silent_since = None;
+        let mut last_sign = None;
         loop {
-            match self.try_once(cluster, platform, &mut silent_since).await {
+            match self.try_once(cluster, platform, &mut last_sign).await {
                 Ok(()) => return Ok(()),
                 Err(Failure::Final(why)) => return Err(why),
                 Err(Failure::Again(why)) if Instant::now() + RETRY_PERIOD > end => return Err(why),
@@ -170,29 +169,41 @@ impl Undo {
         }
     }
 
-    async fn try_once(&self, cluster: &Cluster, platform: &Platform, silent_since: &mut Option<String>) -> Result<(), Failure> {
+    async fn try_once(&self, cluster: &Cluster, platform: &Platform, last_sign: &mut Option<Sign>) -> Result<(), Failure> {
         match self {
             Self::Uncordon { node } => {
                 // `null` takes the field away, as `kubectl uncordon` leaves it.
                 change(cluster, &format!("uncordon node `{node}`"), node, &json!({"spec": {"unschedulable": null}})).await?;
             }
             Self::PowerOn { node } => {
+                // A node is believed to be ready only when it has said so itself since we looked first: what is known of one that is about to
+                // lose its power, or that lost it just now, is stale.
+                if last_sign.is_none() {
+                    *last_sign = Some(Sign(heartbeat(cluster, node).await?));
+                }
                 if platform.power(node).await? == Power::Off {
-                    *silent_since = heartbeat(cluster, node).await?;
+                    *last_sign = Some(Sign(heartbeat(cluster, node).await?));
                     platform.power_on(node).await?;
                 }
             }
             Self::RemoveTaint { node, key, effect } => remove_taint(cluster, node, key, effect).await?,
             Self::RestoreNode { node, labels, taints, unschedulable } => restore(cluster, node, labels, taints, *unschedulable).await?,
         }
-        self.is_done(cluster, silent_since.as_deref()).await
+        self.is_done(cluster, platform, last_sign.as_ref()).await
     }
 
-    async fn is_done(&self, cluster: &Cluster, silent_since: Option<&str>) -> Result<(), Failure> {
+    async fn is_done(&self, cluster: &Cluster, platform: &Platform, last_sign: Option<&Sign>) -> Result<(), Failure> {
         let object = cluster.node(self.node()).await?;
         let done = match self {
             Self::Uncordon { .. } => object.spec.and_then(|spec| spec.unschedulable) != Some(true),
-            Self::PowerOn { node } => return is_ready(cluster, node, &object, silent_since).await,
+            Self::PowerOn { node } => {
+                is_ready(cluster, node, &object, last_sign).await?;
+                // A kill that docker was late with comes after all: what it ends is started again.
+                match platform.power(node).await? {
+                    Power::On => return Ok(()),
+                    Power::Off => return Err(Failure::Again(format!("node `{node}` was ready, and lost its power again"))),
+                }
+            }
             Self::RemoveTaint { key, effect, .. } => !taints(&object).iter().any(|taint| taint.key == *key && taint.effect == *effect),
             Self::RestoreNode { labels, taints: wanted, unschedulable, .. } => {
                 let now = object.metadata.labels.clone().unwrap_or_default();
@@ -262,6 +273,9 @@ async fn restore(
     if all.len() == before { Ok(()) } else { set_taints(cluster, &what, &object, &all).await }
 }
 
+/// When a node last said that it lives; `None`: it never did, or its lease went with its object.
+struct Sign(Option<String>);
+
 /// When the node last said that it lives, as its lease has it.
 async fn heartbeat(cluster: &Cluster, node: &str) -> Result<Option<String>, ClusterError> {
     let leases: Api<Lease> = Api::namespaced(cluster.client(), LEASES);
@@ -269,16 +283,15 @@ async fn heartbeat(cluster: &Cluster, node: &str) -> Result<Option<String>, Clus
     Ok(lease.and_then(|lease| lease.spec?.renew_time).map(|stamp| stamp.0.to_string()))
 }
 
-/// Whether the node is ready, has said so itself since it was silent, and no longer counts as lost.
-async fn is_ready(cluster: &Cluster, node: &str, object: &Node, silent_since: Option<&str>) -> Result<(), Failure> {
+/// Whether the node is ready, has reported since its last sign, and no longer counts as lost.
+async fn is_ready(cluster: &Cluster, node: &str, object: &Node, last_sign: Option<&Sign>) -> Result<(), Failure> {
     let conditions = object.status.iter().flat_map(|status| status.conditions.iter().flatten());
     let ready = conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
     if !ready {
         return Err(Failure::Again(format!("node `{node}` has power, and is not ready")));
     }
-    if let Some(silent) = silent_since
-        && heartbeat(cluster, node).await?.as_deref() == Some(silent)
-    {
+    let sign = heartbeat(cluster, node).await?;
+    if sign.is_none() || last_sign.is_some_and(|last| last.0 == sign) {
         return Err(Failure::Again(format!("node `{node}` has power, and has not reported since")));
     }
     match taints(object).into_iter().find(|taint| LOST.contains(&taint.key.as_str())) {
@@ -289,7 +302,15 @@ async fn is_ready(cluster: &Cluster, node: &str, object: &Node, silent_since: Op
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    };
+
+    use axum::{Json, Router, routing::get};
+
     use super::*;
+    use crate::{cluster::fake, platform::SandboxPlatform};
 
     #[test]
     fn an_entry_reads_back_as_it_was_written() {
@@ -316,5 +337,62 @@ mod tests {
             assert!(undo.by_hand().contains("w1"));
         }
         assert_eq!(serde_json::to_value(Undo::PowerOn { node: "w1".into() }).unwrap(), json!({"undo": "power_on", "node": "w1"}));
+    }
+
+    /// A node that is ready, and a lease that is renewed with the third look at it.
+    #[derive(Clone, Default)]
+    struct Worker {
+        off: Arc<AtomicBool>,
+        starts: Arc<AtomicUsize>,
+        looks: Arc<AtomicUsize>,
+        /// With which look at the lease it loses its power.
+        dies_at: Option<usize>,
+    }
+
+    impl Worker {
+        async fn power_on(&self) -> Result<(), String> {
+            let state = |off: bool| Json(json!({"state": if off { "off" } else { "on" }}));
+            let (asked, switched, looked) = (self.clone(), self.clone(), self.clone());
+            let ask = move || async move { state(asked.off.load(Ordering::SeqCst)) };
+            let switch = move || async move {
+                switched.off.store(false, Ordering::SeqCst);
+                switched.starts.fetch_add(1, Ordering::SeqCst);
+                state(false)
+            };
+            let lease = move || async move {
+                let look = looked.looks.fetch_add(1, Ordering::SeqCst) + 1;
+                if looked.dies_at == Some(look) {
+                    looked.off.store(true, Ordering::SeqCst);
+                }
+                let second = look.saturating_sub(2);
+                let spec = json!({"renewTime": format!("2026-01-01T00:00:{second:02}.000000Z")});
+                Json(json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "w1"}, "spec": spec}))
+            };
+            let status = json!({"conditions": [{"type": "Ready", "status": "True"}]});
+            let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "w1"}, "status": status});
+            let router = Router::new()
+                .route("/comeback/v1/nodes/w1/power", get(ask).post(switch))
+                .route("/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/w1", get(lease))
+                .route("/api/v1/nodes/w1", get(move || async move { Json(node) }));
+            let cluster = fake::cluster(router).await;
+            let platform = Platform::Sandbox(SandboxPlatform::new(cluster.clone()));
+            Undo::PowerOn { node: "w1".into() }.perform(&cluster, &platform).await
+        }
+    }
+
+    #[tokio::test]
+    async fn a_node_that_has_power_must_report_before_it_is_believed() {
+        let worker = Worker::default();
+        worker.power_on().await.unwrap();
+        // The first look, one that shows nothing new, one that does.
+        assert_eq!((worker.looks.load(Ordering::SeqCst), worker.starts.load(Ordering::SeqCst)), (3, 0));
+    }
+
+    #[tokio::test]
+    async fn a_node_that_loses_its_power_late_is_started_again() {
+        let worker = Worker { dies_at: Some(3), ..Worker::default() };
+        worker.power_on().await.unwrap();
+        assert_eq!(worker.starts.load(Ordering::SeqCst), 1);
+        assert!(!worker.off.load(Ordering::SeqCst));
     }
 }

@@ -151,13 +151,13 @@ impl Docker {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::{fs, os::unix::fs::PermissionsExt as _};
 
     use super::*;
 
     /// A docker that says this and ends with this exit code.
-    fn stub(script: &str) -> (tempfile::TempDir, Docker) {
+    pub(in crate::platform) fn stub(script: &str) -> (tempfile::TempDir, Docker) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("docker");
         fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();

@@ -86,7 +86,14 @@ pub(super) async fn send(
                 return Err(PlatformError::NotPossible(format!("the way into container `{}` is gone: {}", at.container, way.mechanism())));
             }
         },
-        Way::Node { node, container } => on_the_node(docker, node, container, process, signal.name()).await?,
+        Way::Node { node, container } => {
+            let report = on_the_node(docker, node, container, process, signal.name()).await?;
+            // Docker outlives the container: whoever looks from the node and sees nothing of it came too late, and has sent nothing.
+            if report.running.is_empty() {
+                return Err(already_ended(at));
+            }
+            report
+        }
     };
     if report.meant.is_empty() && !report.running.is_empty() {
         return Err(no_such_process(at, process, &report));
@@ -124,6 +131,8 @@ async fn ask(
         Way::Bash | Way::Sandbox | Way::Node { .. } => Report::of_script(&stdout),
     };
     match (end, report) {
+        // It ran to its end, and not even the container's first process was there.
+        (End::Code(0), Some(report)) if report.running.is_empty() => Err(already_ended(at)),
         (End::Code(0), Some(report)) => Ok(Some((way, report))),
         // 126 and 127 are what a shell, or a runtime that plays one, says of a program that is not there.
         (End::Missing | End::Code(126 | 127), _) => Ok(None),
@@ -161,6 +170,44 @@ fn first_process(at: &Container<'_>, process: &str, why: &str) -> PlatformError 
     }
 }
 
+fn already_ended(at: &Container<'_>) -> PlatformError {
+    PlatformError::NotPossible(format!("container `{}` of pod `{}` has ended by itself: nothing was signalled", at.container, at.pod))
+}
+
 fn no_such_process(at: &Container<'_>, process: &str, report: &Report) -> PlatformError {
     PlatformError::NoProcess { process: process.to_owned(), pod: at.pod.to_owned(), running: report.list() }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use rstest::rstest;
+
+    use super::*;
+    use crate::{cluster::fake, platform::docker::tests::stub};
+
+    const AT: Container<'_> =
+        Container { namespace: "db", pod: "mssql-0", container: "mssql", id: Some("containerd://0123"), node: Some("w1") };
+
+    async fn sent(script: &str) -> Result<Vec<Signalled>, PlatformError> {
+        let (_folder, docker) = stub(script);
+        let way = Way::Node { node: "w1".into(), container: "0123".into() };
+        send(&fake::cluster(Router::new()).await, Some(&docker), &AT, &way, "engine", Signal::Sigkill).await
+    }
+
+    #[tokio::test]
+    async fn from_the_node_it_is_told_who_got_it() {
+        let signalled = sent("echo '40 1 other sqlservr'; echo '41 40 signalled sqlservr'").await.unwrap();
+        assert_eq!(signalled, [Signalled { pid: 41, comm: "sqlservr".into() }]);
+    }
+
+    #[rstest]
+    #[case::the_container_ended_by_itself("true", "has ended by itself: nothing was signalled")]
+    #[case::another_process_is_there("echo '40 1 other bash'", "no process `engine` in pod `mssql-0`; there are: bash (40)")]
+    #[case::it_was_not_taken("echo '41 40 meant sqlservr'", "did not take the signal")]
+    #[tokio::test]
+    async fn from_the_node_no_signal_is_an_error(#[case] script: &str, #[case] expected: &str) {
+        let error = sent(script).await.unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
 }

@@ -2,10 +2,13 @@
 //!
 //! It begins when a fault was injected and ends with the recovery. A call that was sent is waited for all the same, so that what it does is
 //! done before its undo.
+//!
+//! The two take turns: help that was begun stands in the journal before the node is started, and none is begun for a node that was started in
+//! the meantime. Otherwise a taint would be set after its undo, or a pod be deleted by force while its server runs again.
 
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use tokio::{
-    sync::mpsc,
+    sync::{Mutex, mpsc},
     time::{Instant, sleep_until},
 };
 
@@ -43,11 +46,12 @@ pub(super) struct Beside<'a> {
 impl Beside<'_> {
     /// Follows each fault that is sent, until the sender is gone and all has ended. Returns whether something was undone.
     pub(super) async fn follow(&self, mut queue: mpsc::UnboundedReceiver<Followed>) -> bool {
+        let turn = Mutex::new(());
         let (mut going, mut open, mut undone) = (FuturesUnordered::new(), true, false);
         while open || !going.is_empty() {
             tokio::select! {
                 next = queue.recv(), if open => match next {
-                    Some(followed) => going.push(self.follow_one(followed)),
+                    Some(followed) => going.push(self.follow_one(followed, &turn)),
                     None => open = false,
                 },
                 Some(restored) = going.next(), if !going.is_empty() => undone |= restored,
@@ -56,16 +60,17 @@ impl Beside<'_> {
         undone
     }
 
-    async fn follow_one(&self, followed: Followed) -> bool {
-        tokio::join!(self.restore(&followed), self.assist(&followed)).0
+    async fn follow_one(&self, followed: Followed, turn: &Mutex<()>) -> bool {
+        tokio::join!(self.restore(&followed, turn), self.assist(&followed, turn)).0
     }
 
     /// Undoes what the fault did to its node when the time has come, whether or not the database is back.
-    async fn restore(&self, followed: &Followed) -> bool {
+    async fn restore(&self, followed: &Followed, turn: &Mutex<()>) -> bool {
         let Some(after) = followed.aftermath.restore_after else { return false };
         if self.scene.stop.run_until_cancelled(sleep_until(followed.called + after)).await.is_none() {
             return false;
         }
+        let Some(_turn) = self.scene.stop.run_until_cancelled(turn.lock()).await else { return false };
         let ours = |entry: &Entry| entry.trial == self.trial && Some(entry.undo.node()) == followed.pod.node.as_deref();
         let entries: Vec<Entry> = self.journal.pending().into_iter().filter(ours).collect();
         for entry in &entries {
@@ -76,7 +81,7 @@ impl Beside<'_> {
     }
 
     /// Helps the pod, once, when it is seen to hang on its dead node.
-    async fn assist(&self, followed: &Followed) {
+    async fn assist(&self, followed: &Followed, turn: &Mutex<()>) {
         let Followed { index, aftermath: Aftermath { assist, .. }, pod, .. } = followed;
         if *assist == Assist::None {
             return;
@@ -85,6 +90,8 @@ impl Beside<'_> {
         if self.scene.stop.run_until_cancelled(hangs).await.is_none() {
             return;
         }
+        // The power is asked for only when it is our turn: by then the node may have been started.
+        let Some(_turn) = self.scene.stop.run_until_cancelled(turn.lock()).await else { return };
         match aftermath::assist(&self.scene, self.journal, self.trial, pod, *assist).await {
             Ok(Some(what)) => self.say(EventKind::Assisted(*index, Assisted { assist: *assist, what })).await,
             Ok(None) => {}
@@ -95,5 +102,156 @@ impl Beside<'_> {
 
     async fn say(&self, event: EventKind) {
         self.recorder.record(Some(self.trial), event).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{
+            Arc,
+            atomic::{AtomicBool, AtomicUsize, Ordering},
+        },
+        time::Duration,
+    };
+
+    use axum::{
+        Json, Router,
+        extract::RawQuery,
+        routing::{any, get},
+    };
+    use serde_json::{Value, json};
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::{
+        cluster::{Cluster, fake, watch::Watches},
+        event::Clock,
+        fault::Undo,
+        platform::{Platform, SandboxPlatform},
+    };
+
+    /// A dead node, and a pod that hangs on it.
+    #[derive(Clone, Default)]
+    struct Dead {
+        on: Arc<AtomicBool>,
+        asked: Arc<AtomicUsize>,
+        changed: Arc<AtomicUsize>,
+    }
+
+    impl Dead {
+        async fn cluster(&self) -> Cluster {
+            let Self { on, asked, changed } = self.clone();
+            let power = move || async move {
+                asked.fetch_add(1, Ordering::SeqCst);
+                Json(json!({"state": if on.load(Ordering::SeqCst) { "on" } else { "off" }}))
+            };
+            let pods = json!({"kind": "PodList", "apiVersion": "v1", "metadata": {"resourceVersion": "1"}, "items": [{
+                "metadata": {"name": "mssql-0", "uid": "u", "labels": {"app": "mssql"}, "deletionTimestamp": "2026-01-01T00:00:00Z"},
+                "spec": {"nodeName": "w1", "containers": []}, "status": {"phase": "Running"},
+            }]});
+            let nodes = json!({"kind": "NodeList", "apiVersion": "v1", "metadata": {"resourceVersion": "1"}, "items": []});
+            let node = json!({"kind": "Node", "apiVersion": "v1", "metadata": {"name": "w1", "uid": "n"}, "spec": {}});
+            let change = move || async move {
+                changed.fetch_add(1, Ordering::SeqCst);
+                Json(json!({"kind": "Node", "apiVersion": "v1", "metadata": {"name": "w1"}}))
+            };
+            let router = Router::new()
+                .route("/comeback/v1/nodes/w1/power", get(power))
+                .route("/api/v1/nodes/w1", any(change).get(move || async move { Json(node) }))
+                .route("/api/v1/namespaces/db/pods", get(move |query| list(query, pods)))
+                .route("/api/v1/nodes", get(move |query| list(query, nodes)));
+            fake::cluster(router).await
+        }
+    }
+
+    /// A list, and of what changes after it nothing.
+    async fn list(RawQuery(query): RawQuery, list: Value) -> Json<Value> {
+        if query.is_some_and(|query| query.contains("watch=")) {
+            std::future::pending::<()>().await;
+        }
+        Json(list)
+    }
+
+    fn followed(assist: Assist) -> Followed {
+        let pod = PodFacts {
+            name: "mssql-0".into(),
+            uid: "u".into(),
+            node: Some("w1".into()),
+            phase: "Running".into(),
+            terminating: false,
+            ready: false,
+            container_id: None,
+            restart_count: 0,
+            running: true,
+            last_end: None,
+        };
+        Followed { index: 0, aftermath: Aftermath { restore_after: Some(Duration::ZERO), assist }, pod, called: Instant::now() }
+    }
+
+    /// What both work with, on that cluster.
+    struct Bed {
+        cluster: Cluster,
+        platform: Platform,
+        watches: Watches,
+        stop: CancellationToken,
+        recorder: Recorder,
+        journal: Journal,
+    }
+
+    impl Bed {
+        async fn make(dead: &Dead) -> Self {
+            let cluster = dead.cluster().await;
+            let platform = Platform::Sandbox(SandboxPlatform::new(cluster.clone()));
+            let (sender, mut sightings) = mpsc::channel(16);
+            tokio::spawn(async move { while sightings.recv().await.is_some() {} });
+            let watches = Watches::start(&cluster, sender);
+            let folder = tempfile::tempdir().unwrap();
+            let (recorder, _) = Recorder::start(Clock::new(), tempfile::tempfile().unwrap());
+            let journal = Journal::create(&folder.path().join("journal.ndjson")).unwrap();
+            Self { cluster, platform, watches, stop: CancellationToken::new(), recorder, journal }
+        }
+
+        fn beside(&self) -> Beside<'_> {
+            let scene = Scene { cluster: &self.cluster, platform: &self.platform, watches: &self.watches, stop: &self.stop };
+            Beside { scene, recorder: &self.recorder, journal: &self.journal, trial: 1 }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_node_that_was_started_in_the_meantime_gets_no_help() {
+        for assist in [Assist::OutOfServiceTaint, Assist::ForceDelete, Assist::DeleteNode] {
+            let dead = Dead::default();
+            let bed = Bed::make(&dead).await;
+            let (beside, followed, turn) = (bed.beside(), followed(assist), Mutex::new(()));
+            let restoring = turn.lock().await;
+            let started = async {
+                bed.watches.wait_for(|view| aftermath::hangs(view, &followed.pod)).await;
+                // As long as it is being started, nobody else asks for its power.
+                assert!(bed.platform.power("w1").await.is_ok());
+                assert_eq!(dead.asked.load(Ordering::SeqCst), 1);
+                dead.on.store(true, Ordering::SeqCst);
+                drop(restoring);
+            };
+            tokio::join!(beside.assist(&followed, &turn), started);
+            assert_eq!(dead.asked.load(Ordering::SeqCst), 2, "it was asked again");
+            assert_eq!((bed.journal.pending(), dead.changed.load(Ordering::SeqCst)), (vec![], 0));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_help_has_begun_is_undone_with_the_node() {
+        let dead = Dead::default();
+        let bed = Bed::make(&dead).await;
+        let (beside, followed, turn) = (bed.beside(), followed(Assist::OutOfServiceTaint), Mutex::new(()));
+        let helping = turn.lock().await;
+        let begun = async {
+            let undo = Undo::RemoveTaint { node: "w1".into(), key: "k".into(), effect: "NoExecute".into() };
+            bed.journal.begin(1, undo).await.unwrap();
+            drop(helping);
+        };
+        let (restored, ()) = tokio::join!(beside.restore(&followed, &turn), begun);
+        assert!(restored);
+        assert_eq!(bed.journal.pending(), []);
     }
 }
