@@ -26,10 +26,24 @@ pub struct Installed {
     pub image: String,
     /// Our own image, of the prober and of whatever else of ours runs there.
     pub own_image: String,
+    /// Who has made that image.
+    #[serde(default)]
+    pub own_image_from: ImageFrom,
     /// The shape that was put up last.
     pub shape: TargetShape,
     /// Where the volumes come from.
     pub storage: Storage,
+}
+
+/// Who has made an image of ours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ImageFrom {
+    /// `comeback cluster up`, of the program that ran it.
+    #[default]
+    Program,
+    /// Somebody else; it was named with `--image`.
+    Elsewhere,
 }
 
 impl Installed {
@@ -93,6 +107,7 @@ mod tests {
             engine: Engine::Sqld,
             image: "comeback:1".into(),
             own_image: "comeback:1".into(),
+            own_image_from: ImageFrom::Elsewhere,
             shape: TargetShape::StatefulSet,
             storage,
         }
@@ -105,6 +120,13 @@ mod tests {
             let map: ConfigMap = serde_json::from_value(installed.manifest()).unwrap();
             assert_eq!(Installed::of(&map.data.unwrap()).unwrap(), installed);
         }
+    }
+
+    #[test]
+    fn an_image_of_which_nothing_is_said_is_taken_for_one_of_this_program() {
+        let mut data = installed(Storage::Class(None)).data();
+        assert_eq!(data.remove("ownImageFrom").as_deref(), Some("elsewhere"));
+        assert_eq!(Installed::of(&data).unwrap().own_image_from, ImageFrom::Program);
     }
 
     #[test]

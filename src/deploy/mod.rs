@@ -35,7 +35,7 @@ use serde_json::{Value, json};
 
 pub use self::{
     engine::{Engine, FirstProcess, PORT, USER_ID, registry},
-    installed::{Installed, NAME as INSTALLED},
+    installed::{ImageFrom, Installed, NAME as INSTALLED},
 };
 use self::{
     shape::Object,

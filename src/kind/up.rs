@@ -22,7 +22,7 @@ use super::{
 use crate::{
     cluster::{Cluster, chain},
     deploy::{
-        self, DeployError, Engine, Installed, PORT, Storage, USER_ID, Workload, knock,
+        self, DeployError, Engine, ImageFrom, Installed, PORT, Storage, USER_ID, Workload, knock,
         wait::{Look, until, until_up},
     },
     scenario::TargetShape,
@@ -369,11 +369,11 @@ impl Steps<'_> {
         let Options { engine, engine_image, image, shape, program, .. } = self.options;
         let engine = engine.or(there.map(|there| there.engine)).unwrap_or_default();
         let all: Vec<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
-        let own_image = if let Some(image) = image {
-            image.clone()
+        let (own_image, own_image_from) = if let Some(image) = image {
+            (image.clone(), ImageFrom::Elsewhere)
         } else {
             self.audience.step("making our own image");
-            image::build(&kind.docker, program).await?
+            (image::build(&kind.docker, program).await?, ImageFrom::Program)
         };
         self.load(kind, &own_image, &all).await?.map_err(|why| own_image_error(&own_image, why))?;
         let usual = engine.public_image().map_or_else(|| own_image.clone(), ToOwned::to_owned);
@@ -385,7 +385,7 @@ impl Steps<'_> {
         }
         let storage = Storage::HostPath { root: MOUNT.to_owned() };
         let shape = shape.or(there.map(|there| there.shape)).unwrap_or_default();
-        Ok(Installed { engine, image, own_image, shape, storage })
+        Ok(Installed { engine, image, own_image, own_image_from, shape, storage })
     }
 
     /// Brings an image into those of these nodes that lack it, from this machine or else its registry. `Ok(Err(..))` tells why it cannot be had.

@@ -14,9 +14,10 @@ use tokio::{
 };
 
 use super::{
-    Delivery, Dial, LOST_AFTER, ProberError,
+    Delivery, Dial, LOST_AFTER, Likeness, ProberError,
     clock::{Comparison, Ping},
-    message::{Message, Reply, Request, ToProber, ToRunner},
+    message::{Message, Refusal, Reply, Request, ToProber, ToRunner},
+    program,
     wire::{self, Lines},
 };
 use crate::event::{Clock, Moment, TimeBound};
@@ -67,13 +68,25 @@ impl From<io::Error> for End {
 pub(super) async fn run<D: Dial>(
     dial: D,
     session: String,
+    likeness: Likeness,
     clock: Clock,
     mut commands: mpsc::UnboundedReceiver<Command>,
     deliveries: mpsc::Sender<Delivery>,
     mut recorded: watch::Receiver<u64>,
 ) {
+    let program = match likeness {
+        Likeness::Version => None,
+        // Off this thread: the program is large, and the disk may be slow.
+        Likeness::Build => match tokio::task::spawn_blocking(program::fingerprint).await {
+            Ok(Ok(program)) => Some(program),
+            Ok(Err(error)) => return drop(deliveries.send(Delivery::Failed(ProberError::Program(error.to_string()))).await),
+            // The runtime is going.
+            Err(_) => return,
+        },
+    };
     let mut client = Client {
         session,
+        program,
         clock,
         deliveries,
         next: 1,
@@ -118,6 +131,8 @@ pub(super) async fn run<D: Dial>(
 /// What outlives a connection.
 struct Client {
     session: String,
+    /// The build that the prober must be of.
+    program: Option<&'static str>,
     clock: Clock,
     deliveries: mpsc::Sender<Delivery>,
     /// The number of the message that is due.
@@ -166,11 +181,22 @@ impl Client {
         S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
         ReadHalf<S>: Unpin,
     {
-        let hello = ToProber::Hello { version: env!("CARGO_PKG_VERSION").to_owned(), session: self.session.clone(), from: self.next };
+        let hello = ToProber::Hello {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            program: self.program.map(str::to_owned),
+            session: self.session.clone(),
+            from: self.next,
+        };
         send(writer, &hello).await?;
         let welcome = timeout(HANDSHAKE_DEADLINE, next_frame(lines)).await;
         let (life, next) = match welcome.map_err(|_| End::Broken("the prober did not greet in time".to_owned()))?? {
-            ToRunner::Welcome { life, next } => (life, next),
+            ToRunner::Welcome { life, program, next } => {
+                // One of before builds were told apart takes any runner.
+                if let Some(refusal) = Refusal::of_builds(&program, self.program) {
+                    return Err(End::Failed(refusal.into()));
+                }
+                (life, next)
+            }
             ToRunner::Refused(refusal) => return Err(End::Failed(refusal.into())),
             other => return Err(End::Failed(ProberError::Garbled(format!("it greeted with {other:?}")))),
         };
@@ -361,7 +387,7 @@ mod tests {
         let (notes, task) = noted(|_, _| {});
         tokio::spawn(task);
         let began = Instant::now();
-        let prober = Prober::there(Nowhere, "s", Clock::new(), notes);
+        let prober = Prober::there(Nowhere, "s", Likeness::Version, Clock::new(), notes);
         let failure = prober.failed().await;
         assert!(matches!(&failure, ProberError::Lost { within: LOST_AFTER, why } if why.contains("refused")), "{failure}");
         let waited = began.elapsed();

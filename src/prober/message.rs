@@ -178,6 +178,9 @@ pub(super) enum ToProber {
     Hello {
         /// The version of the runner.
         version: String,
+        /// Its build, if the prober must be of the same.
+        #[serde(default)]
+        program: Option<String>,
         /// The session that it wants to go on with.
         session: String,
         /// The number of the first message that it does not have.
@@ -202,6 +205,9 @@ pub(super) enum ToRunner {
     Welcome {
         /// Which process it is: its clock is no other's.
         life: String,
+        /// Which build it is; a prober that does not say so is of an earlier one.
+        #[serde(default)]
+        program: String,
         /// The number that the next message will have.
         next: u64,
     },
@@ -223,9 +229,24 @@ pub(super) enum ToRunner {
 #[serde(rename_all = "snake_case")]
 pub enum Refusal {
     /// Two programs that may not understand each other.
-    #[error("the prober is `comeback` {prober}, the runner is {runner}: both must be of one version")]
+    #[error(
+        "the prober is `comeback` {prober}, the runner is {runner}: both must be of one version (hint: run `comeback cluster up` again, which makes \
+         the prober's image of this program)"
+    )]
     Version {
         /// The prober's.
+        prober: String,
+        /// The runner's.
+        runner: String,
+    },
+    /// Two builds of one version.
+    #[error(
+        "the prober is another build of `comeback` ({}) than the runner ({}) (hint: run `comeback cluster up` again, which makes the prober's image \
+         of this program)",
+        short(.prober), short(.runner)
+    )]
+    Program {
+        /// The prober's; empty where it does not say.
         prober: String,
         /// The runner's.
         runner: String,
@@ -251,4 +272,37 @@ pub enum Refusal {
     /// It cannot write its journal, so nothing that it says could be believed.
     #[error("the prober cannot write its journal: {0}")]
     Journal(String),
+}
+
+impl Refusal {
+    /// Why a prober of this build is not the one that a runner wants; `None`: it is, or the runner wants any.
+    pub(super) fn of_builds(prober: &str, wanted: Option<&str>) -> Option<Self> {
+        let runner = wanted.filter(|wanted| *wanted != prober)?;
+        Some(Self::Program { prober: prober.to_owned(), runner: runner.to_owned() })
+    }
+}
+
+/// As much of a fingerprint as tells two apart.
+fn short(fingerprint: &str) -> &str {
+    match fingerprint.get(..12).unwrap_or(fingerprint) {
+        "" => "one that does not say which",
+        start => start,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_build_is_refused_unless_it_is_the_wanted_one() {
+        assert_eq!(Refusal::of_builds("a", None), None);
+        assert_eq!(Refusal::of_builds("a", Some("a")), None);
+        let told = Refusal::of_builds("", Some("0123456789abcdef")).unwrap().to_string();
+        assert!(
+            told.contains("(0123456789ab)") && told.contains("does not say which") && told.contains("`comeback cluster up` again"),
+            "{told}"
+        );
+        assert!(matches!(Refusal::of_builds("a", Some("b")), Some(Refusal::Program { prober, runner }) if prober == "a" && runner == "b"));
+    }
 }

@@ -16,6 +16,7 @@
 //! - `client`: the runner's end of the wire, which goes on where it was when a connection breaks, however often.
 //! - [`clock`]: the prober's moments on the runner's clock, and how far they can be wrong.
 //! - [`pod`]: the pod itself.
+//! - `program`: which build of this program runs; a prober of another build than its runner is refused.
 //!
 //! # What holds
 //! - Every message is recorded once or the trial is an error: the numbers are checked where they are recorded, and a gap or a repeat is a
@@ -33,6 +34,7 @@ pub mod clock;
 mod journal;
 pub mod message;
 pub mod pod;
+mod program;
 pub mod server;
 mod service;
 mod wire;
@@ -50,7 +52,7 @@ use tokio::{
     time::timeout,
 };
 
-pub use self::{journal::JournalError, wire::Dial};
+pub use self::{journal::JournalError, program::Likeness, wire::Dial};
 use self::{
     message::{EngineFacts, Looked, Message, OpenTrial, Refusal, Reply, Request, Work},
     service::WINDOW,
@@ -117,6 +119,9 @@ pub enum ProberError {
     /// It does not take us, or cannot go on.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// Nobody knows which build the runner is, so no prober can be told to be of the same.
+    #[error("could not read this program's own file, by which its prober is known: {0}")]
+    Program(String),
     /// A message is missing, or came twice.
     #[error("the prober's messages do not follow one another: number {expected} was due, and {got} came")]
     Numbers {
@@ -250,13 +255,13 @@ impl Prober {
     }
 
     /// A prober at the other end of a wire, which `dial` opens, and opens again when it breaks. It is used at once; whether it answers shows
-    /// when it is asked.
+    /// when it is asked. One that is not as much like this program as `likeness` says is refused.
     #[must_use]
-    pub fn there<D: Dial>(dial: D, session: &str, clock: Clock, notes: mpsc::Sender<Note>) -> Self {
+    pub fn there<D: Dial>(dial: D, session: &str, likeness: Likeness, clock: Clock, notes: mpsc::Sender<Note>) -> Self {
         let (commands, told) = mpsc::unbounded_channel();
         let (deliver, deliveries) = mpsc::channel(QUEUE);
         let recorded = watch::Sender::new(0);
-        tokio::spawn(client::run(dial, session.to_owned(), clock, told, deliver, recorded.subscribe()));
+        tokio::spawn(client::run(dial, session.to_owned(), likeness, clock, told, deliver, recorded.subscribe()));
         Self::start(Link::There(commands.clone()), Some(commands), deliveries, recorded, notes)
     }
 

@@ -27,7 +27,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{Dial, Note, Prober, journal, server::PORT};
+use super::{Dial, Likeness, Note, Prober, journal, server::PORT};
 use crate::{
     cluster::{Cluster, ClusterError, chain},
     event::{Clock, PodFacts},
@@ -57,6 +57,8 @@ pub struct Settings {
     pub run: String,
     /// The image of this program.
     pub image: String,
+    /// How much the program in the image must be like the one that runs here.
+    pub likeness: Likeness,
     /// The secret with the password of the database, as `MSSQL_SA_PASSWORD`.
     pub secret: String,
     /// The pods that it must not share a node with, as a label selector.
@@ -143,7 +145,7 @@ impl ProberPod {
     #[must_use]
     pub fn connect(&self, cluster: &Cluster, clock: Clock, notes: mpsc::Sender<Note>) -> Prober {
         let dial = PodDial { cluster: cluster.clone(), pod: self.name.clone() };
-        Prober::there(dial, &self.session, clock, notes)
+        Prober::there(dial, &self.session, self.settings.likeness, clock, notes)
     }
 
     /// Whether it keeps away from the pods that this selector names.
@@ -445,6 +447,7 @@ mod tests {
         Settings {
             run: "run-1".into(),
             image: "comeback:0.1.0".into(),
+            likeness: Likeness::Build,
             secret: "mssql".into(),
             target: "app=mssql".into(),
             avoid: vec!["worker-1".into(), "worker-2".into()],

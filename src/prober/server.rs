@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     journal::{self, Cursor, Entry, Journal, JournalError, Limits, Tail},
     message::{Message, Refusal, Request, ToProber, ToRunner},
-    service,
+    program, service,
     wire::{self, Lines},
 };
 use crate::{
@@ -92,6 +92,9 @@ pub enum ServerError {
         /// Why not.
         source: io::Error,
     },
+    /// It does not know which build it is.
+    #[error("could not read the program's own file, by which a runner knows it")]
+    Program(#[source] io::Error),
     /// It cannot keep its journal.
     #[error("could not open the journal")]
     Journal(#[from] JournalError),
@@ -106,6 +109,8 @@ struct Shared {
     folder: PathBuf,
     /// Names this process: its clock is no other's.
     life: String,
+    /// Its build.
+    program: &'static str,
     clock: Clock,
     tail: watch::Receiver<Tail>,
     entries: mpsc::Sender<Entry>,
@@ -129,6 +134,7 @@ pub async fn run(
     if !options.listen.ip().is_loopback() {
         return Err(ServerError::NotLoopback(options.listen));
     }
+    let program = program::fingerprint().map_err(ServerError::Program)?;
     let limits = Limits { disk: options.most_on_disk.unwrap_or(Limits::default().disk), ..Limits::default() };
     let (mut journal, resumed) = Journal::open(&options.data, &options.session, limits)?;
     let listening = |source| ServerError::Listen { address: options.listen, source };
@@ -163,6 +169,7 @@ pub async fn run(
         session: options.session.clone(),
         folder: options.data.clone(),
         life: uuid::Uuid::new_v4().to_string(),
+        program,
         clock,
         tail: seen,
         entries,
@@ -228,11 +235,13 @@ impl Shared {
 
     /// The first lines: who is there, and from which message they go on.
     async fn greet(&self, lines: &mut Lines<TcpStream>, writer: &mut WriteHalf<TcpStream>) -> Result<u64, Gone> {
-        let ToProber::Hello { version, session, from } = next_frame(lines).await? else { return Err(Gone) };
+        let ToProber::Hello { version, program, session, from } = next_frame(lines).await? else { return Err(Gone) };
         let Tail { first, next, broken, .. } = self.tail.borrow().clone();
         let ours = env!("CARGO_PKG_VERSION");
         let refusal = if version != ours {
             Some(Refusal::Version { prober: ours.to_owned(), runner: version })
+        } else if let Some(refusal) = Refusal::of_builds(self.program, program.as_deref()) {
+            Some(refusal)
         } else if session != self.session {
             Some(Refusal::Session { prober: self.session.clone(), runner: session })
         } else if !(first..=next).contains(&from) {
@@ -244,7 +253,7 @@ impl Shared {
             wire::send(writer, &ToRunner::Refused(refusal)).await?;
             return Err(Gone);
         }
-        wire::send(writer, &ToRunner::Welcome { life: self.life.clone(), next }).await?;
+        wire::send(writer, &ToRunner::Welcome { life: self.life.clone(), program: self.program.to_owned(), next }).await?;
         Ok(from)
     }
 

@@ -17,11 +17,11 @@ use tokio::sync::mpsc;
 use super::{engine::Defect, trial::Address};
 use crate::{
     cluster::{Cluster, ClusterError, OpenError, chain, connect, open},
-    deploy::{self, DeployError, Installed, Storage, Workload, wait::NotUp},
+    deploy::{self, DeployError, ImageFrom, Installed, Storage, Workload, wait::NotUp},
     event::{Clock, PodFacts},
     platform::{Defaults, Platform, SandboxPlatform},
     prober::{
-        Note, Prober,
+        Likeness, Note, Prober,
         pod::{self, PodError, ProberPod},
     },
     result,
@@ -274,6 +274,10 @@ impl Place {
                 let settings = pod::Settings {
                     run: self.run.clone(),
                     image: installed.own_image.clone(),
+                    likeness: match installed.own_image_from {
+                        ImageFrom::Program => Likeness::Build,
+                        ImageFrom::Elsewhere => Likeness::Version,
+                    },
                     secret: deploy::SECRET.to_owned(),
                     target: self.cluster.target.selector.clone(),
                     avoid: Vec::new(),

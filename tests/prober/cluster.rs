@@ -6,6 +6,7 @@ use comeback::{
     cluster::{Cluster, Target, connect},
     event::{Answer, Clock, Stream, TABLES},
     prober::{
+        Likeness,
         message::OpenTrial,
         noted,
         pod::{ProberPod, Settings, remove_all},
@@ -85,6 +86,8 @@ async fn probes(cluster: &Cluster, image: &str, proxy: &Proxy) {
     let settings = Settings {
         run: "cluster-test".into(),
         image: image.to_owned(),
+        // The runner is the test.
+        likeness: Likeness::Version,
         secret: "mssql".into(),
         target: cluster.target.selector.clone(),
         avoid: Vec::new(),

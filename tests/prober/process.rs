@@ -11,7 +11,7 @@ use std::{
 
 use comeback::{
     event::{Attempt, Clock, EventKind, LedgerEntry, Side, Stream, TimeBound},
-    prober::{Dial, Prober, message::OpenTrial, noted},
+    prober::{Dial, Likeness, Prober, message::OpenTrial, noted},
     scenario::{HumanDuration, Load, Probe, Rate},
 };
 
@@ -141,7 +141,7 @@ pub(crate) fn connect<D: Dial>(dial: D, clock: Clock) -> (Prober, Record) {
     let record = Record::default();
     let (notes, task) = noted(record.taker());
     tokio::spawn(task);
-    (Prober::there(dial, SESSION, clock, notes), record)
+    (Prober::there(dial, SESSION, Likeness::Version, clock, notes), record)
 }
 
 pub(crate) fn open(server: &Server) -> OpenTrial {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use comeback::{
     event::Clock,
-    prober::{ProberError, message::Refusal},
+    prober::{Likeness, Prober, ProberError, message::Refusal, noted},
 };
 use serde_json::{Value, json};
 use tokio::{
@@ -36,6 +36,14 @@ async fn another_version_another_session_and_lost_messages_are_refused() {
     let ours = env!("CARGO_PKG_VERSION");
     let refused = say(process.address, hello("0.0.0", SESSION, 1)).await.unwrap();
     assert_eq!(refused, json!({"refused": {"version": {"prober": ours, "runner": "0.0.0"}}}));
+    let mut another_build = hello(ours, SESSION, 1);
+    another_build["hello"]["program"] = json!("0123456789abcdef");
+    let refused = say(process.address, another_build.clone()).await.unwrap();
+    let its = &refused["refused"]["program"];
+    let fingerprint = its["prober"].as_str().unwrap().to_owned();
+    assert_eq!((its["runner"].as_str(), fingerprint.len()), (Some("0123456789abcdef"), 64), "{refused}");
+    another_build["hello"]["program"] = json!(fingerprint);
+    assert_eq!(say(process.address, another_build).await.unwrap()["welcome"]["program"], json!(fingerprint), "its own build is welcome");
     let refused = say(process.address, hello(ours, "another", 1)).await.unwrap();
     assert_eq!(refused, json!({"refused": {"session": {"prober": SESSION, "runner": "another"}}}));
     for from in [0, 2] {
@@ -104,5 +112,22 @@ async fn a_refusal_ends_it_at_once() {
     let refusal = Refusal::Version { prober: "0.0.0".into(), runner: "1.0.0".into() };
     let failed = failure(vec![json!({"refused": {"version": {"prober": "0.0.0", "runner": "1.0.0"}}})]).await;
     assert_eq!(failed, ProberError::Refused(refusal));
-    assert_eq!(failed.to_string(), "the prober is `comeback` 0.0.0, the runner is 1.0.0: both must be of one version");
+    let told = failed.to_string();
+    assert!(told.starts_with("the prober is `comeback` 0.0.0, the runner is 1.0.0: both must be of one version"), "{told}");
+    assert!(told.contains("run `comeback cluster up` again"), "{told}");
+}
+
+#[tokio::test]
+async fn a_prober_of_another_build_is_refused_by_its_runner() {
+    let folder = tempfile::tempdir().unwrap();
+    let process = Process::start(folder.path(), &[]);
+    // This test is another program than the prober, and an old prober says nothing of its build and greets everybody.
+    for (address, known) in [(process.address, true), (fake(vec![welcome()]).await, false)] {
+        let (notes, task) = noted(|_, _| {});
+        tokio::spawn(task);
+        let prober = Prober::there(address, SESSION, Likeness::Build, Clock::new(), notes);
+        let failed = within(prober.failed()).await;
+        assert!(matches!(&failed, ProberError::Refused(Refusal::Program { prober, .. }) if prober.is_empty() != known), "{failed:?}");
+        assert!(failed.to_string().contains("run `comeback cluster up` again"), "{failed}");
+    }
 }
