@@ -204,20 +204,20 @@ fn what_the_prober_had_seen_and_not_yet_sent_when_its_node_died_comes_when_the_n
 }
 
 #[rstest]
-#[case::kill_process("killProcess", "{}")]
-#[case::delete_pod("deletePod", "{}")]
-#[case::drain_node("drainNode", "{}")]
-#[case::crash_node("crashNode", "{}")]
+#[case::kill_process("killProcess", "remove pod")]
+#[case::delete_pod("deletePod", "remove pod")]
+#[case::drain_node("drainNode", "uncordon node")]
+#[case::crash_node("crashNode", "start node")]
 #[ignore = "needs the cluster of `comeback cluster up`; breaks nodes in it"]
-fn what_a_run_that_was_killed_has_broken_is_healed(#[case] fault: &str, #[case] parameters: &str) {
+fn what_a_run_that_was_killed_has_broken_is_healed(#[case] fault: &str, #[case] done: &str) {
     let there = There::new();
-    let mut running = there.start(&[&scenario("killed", &format!("{fault}: {parameters}"), "")]);
+    let mut running = there.start(&[&scenario("killed", &format!("{fault}: {{}}"), "")]);
     running.wait_for("fault_returned", |_| true);
     let told = running.tell();
     running.kill();
     assert_eq!(there.probers().len(), 1, "the run has left its prober\n{told}");
     let healed = there.heal();
-    assert!(healed.contains("prober"), "{healed}");
+    assert!(healed.contains(done) && healed.contains("prober"), "{healed}");
     there.is_whole();
     let again = there.heal();
     assert!(again.starts_with("nothing to do"), "{again}");
