@@ -1,6 +1,9 @@
 //! From the history of a run to its result.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use super::{Law, evidence, in_all_and_any, no_lost_row, no_phantom_row, recovery, tables};
 use crate::{
@@ -63,6 +66,8 @@ fn judge_trial(trial: &TrialHistory, history: &History, state: RunState) -> Tria
     if matches!(verdict, Verdict::Failed | Verdict::Error | Verdict::Unproven) {
         // What was seen before is the likely cause.
         reason.extend(trial.foreseen.iter().map(|text| format!("; it was foreseen: {text}")));
+        let seen: BTreeSet<&String> = trial.hindrances.iter().filter(|text| !trial.foreseen.contains(text)).collect();
+        reason.extend(seen.into_iter().map(|text| format!("; it was seen: {text}")));
     }
     let (outage, further_outages) = measured_outages(trial);
     let recovery = recovery::measured(trial);
@@ -488,6 +493,23 @@ mod tests {
         });
         assert_eq!(verdict, Verdict::Failed);
         assert!(reason.ends_with("; it was foreseen: The volume is bound to node `worker-1`"), "{reason}");
+    }
+
+    #[test]
+    fn what_kept_the_service_away_is_named_once() {
+        let hindered = |trial: &mut TrialHistory| {
+            trial.errors.push("the service was never steady".into());
+            trial.foreseen.push("The volume is bound to node `worker-1`".into());
+            for text in ["The volume is bound to node `worker-1`", "The selector matches no pod", "The selector matches no pod"] {
+                trial.hindrances.push(text.into());
+            }
+        };
+        let (verdict, reason) = finished(hindered);
+        assert_eq!(verdict, Verdict::Error);
+        assert_eq!(
+            reason,
+            "the service was never steady; it was foreseen: The volume is bound to node `worker-1`; it was seen: The selector matches no pod"
+        );
     }
 
     #[test]

@@ -109,6 +109,7 @@ pub(super) fn clean() -> TrialHistory {
         assists: Vec::new(),
         restorings: Vec::new(),
         foreseen: Vec::new(),
+        hindrances: Vec::new(),
         read_backs: vec![ReadBack { number: 4, started: ms(411), ended: ms(415), found: true }],
         clocks: BTreeMap::new(),
         sightings: vec![(ms(160), Sighting::Node { name: "worker-1".into(), ready: true, unschedulable: true })],

@@ -83,6 +83,8 @@ pub enum EventKind {
     Restoring(usize, String),
     /// What was seen before the faults of this trial, and will keep the database from coming back.
     Foreseen(String),
+    /// What was seen in the cluster when the service did not come, or did not come back, and keeps it away.
+    Hindrance(String),
     /// An acknowledged row of the headline stream was looked up on another connection.
     ReadBack(ReadBack),
     /// The prober's clock was compared with the runner's, at the beginning or the end of the trial. Without it the two are one.

@@ -76,6 +76,8 @@ pub struct TrialHistory {
     pub restorings: Vec<(usize, Moment, String)>,
     /// What was seen before the faults, and will keep the database from coming back.
     pub foreseen: Vec<String>,
+    /// What was seen when the service did not come, or did not come back, and kept it away.
+    pub hindrances: Vec<String>,
     /// Rows that were looked up on another connection.
     pub read_backs: Vec<ReadBack>,
     /// How far the prober's moments can be from the runner's clock, as known at the beginning and at the end. Empty: there is one clock.
@@ -125,6 +127,7 @@ impl TrialHistory {
             assists: Vec::new(),
             restorings: Vec::new(),
             foreseen: Vec::new(),
+            hindrances: Vec::new(),
             read_backs: Vec::new(),
             clocks: BTreeMap::new(),
             sightings: Vec::new(),
@@ -263,6 +266,7 @@ impl TrialHistory {
             EventKind::Assisted(index, assisted) => self.assists.push((*index, event.t, assisted.clone())),
             EventKind::Restoring(index, what) => self.restorings.push((*index, event.t, what.clone())),
             EventKind::Foreseen(text) => self.foreseen.push(text.clone()),
+            EventKind::Hindrance(text) => self.hindrances.push(text.clone()),
             EventKind::ReadBack(back) => self.read_backs.push(back.clone()),
             EventKind::TimesCompared(side, bound) => {
                 self.clocks.insert(*side, *bound);

@@ -159,7 +159,8 @@ impl Run<'_> {
         let number = u32::try_from(index + 1).expect("a run has few trials");
         let (plan, audience) = (&self.plan.trials[index], self.audience);
         audience.step("making the place ready");
-        let making_ready = place.make_ready(plan.scenario.target, self.recorder.clock(), || self.recorder.notes());
+        // On the heap: the futures of calls to the cluster are large.
+        let making_ready = Box::pin(place.make_ready(plan.scenario.target, self.recorder.clock(), || self.recorder.notes()));
         let Ready { cluster, platform, prober, address, fresh } = match self.shutdown.run_until_cancelled(making_ready).await {
             Some(Ok(ready)) => ready,
             Some(Err(error)) => {

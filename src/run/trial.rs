@@ -118,6 +118,7 @@ impl Trial<'_> {
         let stopped = self.until_recovered(&watches, &mut streams, &mut restored).await.err();
         if let Some(Stop::Failed(error)) = &stopped {
             self.say(EventKind::TrialError(error.clone())).await;
+            self.look_for_hindrances().await;
         }
         let mut interrupted = matches!(stopped, Some(Stop::Interrupted));
         let undone = self.undo().await || restored;
@@ -196,6 +197,7 @@ impl Trial<'_> {
         self.decorrelate().await?;
         for (index, fault) in self.plan.scenario.faults.iter().enumerate() {
             if index > 0 && !self.back_from_the_last().await? {
+                self.look_for_hindrances().await;
                 let text = "the database did not come back from the fault before, so there was nothing to break".to_owned();
                 self.say(EventKind::FaultFailed(index, text)).await;
                 return Ok(());
@@ -246,6 +248,18 @@ impl Trial<'_> {
             }
         }
         Ok(())
+    }
+
+    /// What keeps the service away, now that it is away: somebody may have broken it beside us.
+    async fn look_for_hindrances(&self) {
+        let faults = &self.plan.scenario.faults;
+        // Whoever interrupts wants no explanation.
+        let Ok(found) = self.unless_interrupted(Box::pin(warnings(self.cluster))).await else { return };
+        for warning in found {
+            if warning.dooms_all() || faults.iter().any(|fault| warning.dooms(fault)) {
+                self.say(EventKind::Hindrance(warning.to_string())).await;
+            }
+        }
     }
 
     /// Step 2.
@@ -403,6 +417,9 @@ impl Trial<'_> {
             }
             None => false,
         };
+        if !stable {
+            self.look_for_hindrances().await;
+        }
         self.say(EventKind::Stable(Step::Recovery, stable)).await;
         Ok(())
     }
@@ -458,6 +475,9 @@ impl Trial<'_> {
     async fn stable_since(&self, step: Step, since: Moment) -> Result<(), Stop> {
         let settings = &self.plan.settings;
         let stable = self.streak(since.plus(self.prober.doubt()), settings.stable_for, settings.give_up_after).await?;
+        if !stable {
+            self.look_for_hindrances().await;
+        }
         self.say(EventKind::Stable(step, stable)).await;
         Ok(())
     }

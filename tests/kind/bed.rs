@@ -1,6 +1,13 @@
 //! A namespace with one pod that looks like a database: a shell, below it a watchdog, below that an engine.
 
-use std::{env, fmt::Debug, panic::AssertUnwindSafe, path::PathBuf, sync::Mutex, time::Duration};
+use std::{
+    env,
+    fmt::Debug,
+    panic::AssertUnwindSafe,
+    path::PathBuf,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use comeback::{
     cluster::{self, Cluster, Target, watch::Watches},
@@ -30,6 +37,11 @@ const DATABASE: &str = "cp /bin/bash /tmp/sqlservr; \
 
 /// One test at a time: they break nodes.
 static ONE: Mutex<()> = Mutex::new(());
+
+/// Waits for whoever breaks nodes just now, and keeps the others away.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shape {
@@ -70,7 +82,7 @@ impl Bed {
 
 /// Makes a bed, runs the test in it, and takes everything away again, whatever became of it.
 pub(crate) fn in_bed(shape: Shape, test: impl AsyncFnOnce(&Bed)) {
-    let _one = ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let _one = alone();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let bed = make(shape).await;

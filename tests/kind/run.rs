@@ -1,0 +1,327 @@
+//! `comeback run` and `comeback heal` on the cluster of `comeback cluster up`, and what goes wrong there beside the faults.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use rstest::rstest;
+use serde_json::{Value, json};
+
+use crate::there::{RUN_WITHIN, Ran, Running, SUITE_WITHIN, There, attempts, until};
+
+/// How long a process of a node may take to be there again after it was killed.
+const RESTART_WITHIN: Duration = Duration::from_mins(2);
+/// How long the prober may take to write down what it goes on to see.
+const JOURNAL_WITHIN: Duration = Duration::from_mins(1);
+/// How long the claim of a database that was scaled to nothing may take to go.
+const GONE_WITHIN: Duration = Duration::from_mins(2);
+/// So many attempts show that the streams run.
+const SOME: u64 = 40;
+
+/// A scenario with this fault, as quick as it can be, and further lines.
+fn scenario(name: &str, fault: &str, further: &str) -> String {
+    format!(
+        "version: 1\nname: {name}\nload: {{ writers: 2, rate: 40/s, rowsBefore: 100 }}\nprobe: {{ every: 50ms, timeout: 1s }}\n\
+         faults: [{fault}]\n{further}\n"
+    )
+}
+
+/// The only trial of a run.
+#[track_caller]
+fn only_trial(ran: &Ran) -> Value {
+    let mut trials = ran.trials();
+    assert_eq!(trials.len(), 1, "{}", ran.tell());
+    trials.remove(0)
+}
+
+/// A snapshot of a trial: its service, its volume, its node.
+#[track_caller]
+fn snapshot(ran: &Ran, trial: u64, side: &str) -> [Value; 3] {
+    let events = ran.events();
+    let of_it = |(kind, event): &&(String, Value)| kind == "snapshot" && event["trial"] == trial && event["event"]["snapshot"][0] == side;
+    let (_, event) = events.iter().find(of_it).unwrap_or_else(|| panic!("trial {trial} has no snapshot {side}\n{}", ran.tell()));
+    let known = |what: &str| event["event"]["snapshot"][1][what]["known"].clone();
+    let found = [known("service"), known("volume"), known("pod")["node"].clone()];
+    assert!(found.iter().all(|one| !one.is_null()), "trial {trial}, {side}: {event}");
+    found
+}
+
+/// The node of the run's prober.
+#[track_caller]
+fn prober_node(there: &There) -> (Value, String) {
+    let mut probers = there.probers();
+    assert_eq!(probers.len(), 1, "{probers:?}");
+    let prober = probers.remove(0);
+    let node = prober["spec"]["nodeName"].as_str().expect("the prober is on a node").to_owned();
+    (prober, node)
+}
+
+/// Waits until so many attempts of the headline stream are in the record.
+#[track_caller]
+fn until_attempt(running: &mut Running, number: u64) {
+    running.wait_for("attempt", |event| {
+        let attempt = &event["event"]["attempt"];
+        attempt["stream"] == "write-new" && attempt["number"].as_u64() >= Some(number)
+    });
+}
+
+#[track_caller]
+fn warned(ran: &Ran, text: &str) {
+    let result = ran.result();
+    let warnings = result["warnings"].as_array().expect("warnings");
+    assert!(warnings.iter().any(|warning| warning.as_str().is_some_and(|warning| warning.contains(text))), "{text}: {}", ran.tell());
+}
+
+#[test]
+#[ignore = "needs the cluster of `comeback cluster up`; breaks nodes in it"]
+fn every_built_in_scenario_passes_with_the_service_and_the_volume_that_it_began_with() {
+    let there = There::new();
+    let ran = there.start(&[]).wait(SUITE_WITHIN).ended_with(0);
+    let trials = ran.trials();
+    let names: BTreeSet<&str> = trials.iter().filter_map(|trial| trial["scenario"].as_str()).collect();
+    let expected = ["crash-node", "crash-node-stateful", "delete-pod", "drain-node", "kill-process", "steady"];
+    assert_eq!(names, BTreeSet::from(expected), "{}", ran.tell());
+    for (number, trial) in (1..).zip(&trials) {
+        assert_eq!((&trial["verdict"], &trial["rows"]["lost"]), (&"passed".into(), &0.into()), "{}", ran.tell());
+        let ([service, volume, from], [service_after, volume_after, to]) =
+            (snapshot(&ran, number, "before"), snapshot(&ran, number, "after"));
+        for key in ["uid", "cluster_ip", "port"] {
+            assert!(
+                !service[key].is_null() && service[key] == service_after[key],
+                "{}: {key}: {service} {service_after}",
+                trial["scenario"]
+            );
+        }
+        assert!(volume["volume_uid"].is_string(), "{volume}");
+        assert_eq!(volume, volume_after, "{}", trial["scenario"]);
+        ran.no_attempt_is_lost_or_doubled(number);
+        let reason = trial["reason"].as_str().expect("a reason");
+        let (moved, help) = match trial["scenario"].as_str() {
+            Some("crash-node") => (true, "assist `none`"),
+            Some("crash-node-stateful") => (true, "with `outOfServiceTaint`"),
+            Some("drain-node") => (true, ""),
+            _ => (false, ""),
+        };
+        assert!(reason.contains(help), "{help}: {reason}");
+        assert!(!moved || from != to, "{}: {from} {to}", trial["scenario"]);
+    }
+    there.is_whole();
+}
+
+#[test]
+#[ignore = "needs the cluster of `comeback cluster up`; breaks nodes in it"]
+fn no_attempt_is_lost_or_doubled_when_the_wire_to_the_prober_and_the_api_server_break() {
+    let there = There::new();
+    let mut running = there.start(&[&scenario("wire", "killProcess: {}", "")]);
+    running.wait_for("step", |event| event["event"]["step"] == "steady_state");
+    until_attempt(&mut running, SOME);
+
+    // The stream to the prober goes through its node's kubelet.
+    let (_, node) = prober_node(&there);
+    let kubelet = || There::try_docker(&["exec", &node, "systemctl", "show", "--property", "MainPID", "--value", "kubelet"]);
+    let old = kubelet().expect("the kubelet's process");
+    There::docker(&["exec", &node, "systemctl", "kill", "--signal", "SIGKILL", "kubelet"]);
+
+    running.wait_for("fault_returned", |_| true);
+    let control_plane = there.control_plane();
+    let api_server = || There::try_docker(&["exec", &control_plane, "pgrep", "--exact", "kube-apiserver"]);
+    let old_api_server = api_server().expect("the API server's process");
+    There::docker(&["exec", &control_plane, "kill", "-9", &old_api_server]);
+
+    until("another kubelet", RESTART_WITHIN, || kubelet().filter(|new| *new != old && new != "0"));
+    until("another API server", RESTART_WITHIN, || api_server().filter(|new| *new != old_api_server));
+
+    let ran = running.wait(RUN_WITHIN).ended_with(0);
+    let trial = only_trial(&ran);
+    assert_eq!(trial["verdict"], "passed", "{}", ran.tell());
+    assert!(trial["probes"]["failed"].as_u64() > Some(0), "the database was away for a while\n{}", ran.tell());
+    let counts = ran.no_attempt_is_lost_or_doubled(1);
+    assert_eq!(Some(counts["write-new"]), trial["probes"]["due"].as_u64(), "{}", ran.tell());
+    // The API server was away while the trial went on: its watches broke.
+    let gaps = ran.events().iter().filter(|(kind, event)| kind == "seen" && !event["event"]["seen"]["gap"].is_null()).count();
+    assert!(gaps > 0, "{}", ran.tell());
+    there.is_whole();
+}
+
+#[test]
+#[ignore = "needs the cluster of `comeback cluster up`; breaks nodes in it"]
+fn a_prober_that_died_with_its_node_makes_the_trial_an_error_and_what_it_had_told_is_kept() {
+    let there = There::new();
+    // Nothing but the prober is broken: its node dies before the fault.
+    let mut running = there.start(&[&scenario("lost-prober", "killProcess: {}", "steadyFor: 10m")]);
+    until_attempt(&mut running, SOME);
+    let (_, node) = prober_node(&there);
+    There::docker(&["kill", &node]);
+    let told = attempts(&running.events(), 1)["write-new"].len() as u64;
+
+    let error = running.wait_for("trial_error", |_| true);
+    let text = error["event"]["trial_error"].as_str().unwrap_or_default();
+    assert!(text.contains("prober could not be reached"), "{text}");
+    There::docker(&["start", &node]);
+
+    let ran = running.wait(RUN_WITHIN).ended_with(4);
+    let trial = only_trial(&ran);
+    assert_eq!(trial["verdict"], "error", "{}", ran.tell());
+    assert!(trial["reason"].as_str().is_some_and(|reason| reason.contains("prober")), "{}", ran.tell());
+    let counts = ran.no_attempt_is_lost_or_doubled(1);
+    assert!(counts["write-new"] >= told && told > SOME, "{told}: {counts:?}");
+    there.is_whole();
+}
+
+#[test]
+#[ignore = "needs the cluster of `comeback cluster up`; breaks nodes in it"]
+fn what_the_prober_had_seen_and_not_yet_sent_when_its_node_died_comes_when_the_node_is_back() {
+    let there = There::new();
+    let mut running = there.start(&[&scenario("late-prober", "killProcess: {}", "steadyFor: 10m")]);
+    until_attempt(&mut running, SOME);
+    let (prober, node) = prober_node(&there);
+    // Without the kubelet there is no way to the prober, which goes on.
+    There::docker(&["exec", &node, "systemctl", "stop", "kubelet"]);
+    let sent = *attempts(&running.events(), 1)["write-new"].last().expect("an attempt");
+    let journal =
+        format!("/var/lib/kubelet/pods/{}/volumes/kubernetes.io~empty-dir/journal", prober["metadata"]["uid"].as_str().expect("a uid"));
+    let unsent = until("what the prober sees without a runner", JOURNAL_WITHIN, || {
+        let text = There::try_docker(&["exec", &node, "sh", "-c", &format!("cat {journal}/*.ndjson")])?;
+        let seen = text.lines().filter_map(|line| line.split_once("\"stream\":\"write-new\",\"number\":"));
+        let numbers = seen.filter_map(|(_, behind)| behind.split(|sign: char| !sign.is_ascii_digit()).next()?.parse::<u64>().ok());
+        // More than can have been under way.
+        numbers.max().filter(|number| *number > sent + 2 * SOME)
+    });
+    let told = *attempts(&running.events(), 1)["write-new"].last().expect("an attempt");
+    assert!(
+        told < unsent,
+        "the runner had heard of attempt {told}, and the prober was at {unsent}: the wire was not cut\n{}",
+        running.tell()
+    );
+    There::docker(&["kill", &node]);
+    There::docker(&["start", &node]);
+
+    let ran = running.wait(RUN_WITHIN).ended_with(4);
+    let trial = only_trial(&ran);
+    assert_eq!(trial["verdict"], "error", "{}", ran.tell());
+    assert!(trial["reason"].as_str().is_some_and(|reason| reason.contains("the prober was hit")), "{}", ran.tell());
+    let counts = ran.no_attempt_is_lost_or_doubled(1);
+    assert!(counts["write-new"] > unsent, "attempt {unsent} was in the prober's journal: {counts:?}\n{}", ran.tell());
+    there.is_whole();
+}
+
+#[rstest]
+#[case::kill_process("killProcess", "remove pod")]
+#[case::delete_pod("deletePod", "remove pod")]
+#[case::drain_node("drainNode", "uncordon node")]
+#[case::crash_node("crashNode", "start node")]
+#[ignore = "needs the cluster of `comeback cluster up`; breaks nodes in it"]
+fn what_a_run_that_was_killed_has_broken_is_healed(#[case] fault: &str, #[case] done: &str) {
+    let there = There::new();
+    let mut running = there.start(&[&scenario("killed", &format!("{fault}: {{}}"), "")]);
+    running.wait_for("fault_returned", |_| true);
+    let told = running.tell();
+    running.kill();
+    assert_eq!(there.probers().len(), 1, "the run has left its prober\n{told}");
+    let healed = there.heal();
+    assert!(healed.contains(done) && healed.contains("prober"), "{healed}");
+    there.is_whole();
+    let again = there.heal();
+    assert!(again.starts_with("nothing to do"), "{again}");
+}
+
+#[test]
+#[ignore = "needs the cluster of `comeback cluster up`; breaks nodes in it"]
+fn the_manifest_of_microsoft_s_guide_runs_and_is_warned_of() {
+    let there = There::new();
+    let ran = there.start(&[&scenario("guide", "deletePod: {}", "target: guide")]).wait(RUN_WITHIN).ended_with(0);
+    assert_eq!(only_trial(&ran)["verdict"], "passed", "{}", ran.tell());
+    warned(&ran, "has no readiness probe");
+    warned(&ran, "is updated by rolling");
+    there.is_whole();
+}
+
+/// The volumes of kind's default class in place of those that all nodes share, until it is dropped.
+struct DefaultClass<'a> {
+    there: &'a There,
+    was: String,
+}
+
+impl<'a> DefaultClass<'a> {
+    fn set(there: &'a There) -> Self {
+        let map: Value =
+            serde_json::from_str(&there.kubectl(&["get", "configmap", "comeback", "--namespace", "comeback", "-o", "json"])).expect("JSON");
+        let was = map["data"]["storage"].as_str().expect("where the volumes come from").to_owned();
+        let class = Self { there, was };
+        class.change(&json!({"class": null}).to_string());
+        class
+    }
+
+    /// A claim keeps its class for ever: it goes with the pod that uses it.
+    fn change(&self, storage: &str) {
+        let there = self.there;
+        there.kubectl(&["scale", "deployment", "mssql", "--namespace", "comeback", "--replicas", "0"]);
+        until("the end of the database", GONE_WITHIN, || {
+            there.list(&["pods", "--namespace", "comeback", "--selector", "app=mssql"]).is_empty().then_some(())
+        });
+        there.kubectl(&["delete", "persistentvolumeclaim", "mssql-data", "--namespace", "comeback", "--ignore-not-found", "--wait=false"]);
+        let claims = || there.list(&["persistentvolumeclaims", "--namespace", "comeback"]);
+        until("the end of its claim", GONE_WITHIN, || claims().iter().all(|claim| claim["metadata"]["name"] != "mssql-data").then_some(()));
+        let patch = json!({"data": {"storage": storage}}).to_string();
+        there.kubectl(&["patch", "configmap", "comeback", "--namespace", "comeback", "--type", "merge", "--patch", &patch]);
+    }
+}
+
+impl Drop for DefaultClass<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() { self.there.put_right(|| self.change(&self.was)) } else { self.change(&self.was) }
+    }
+}
+
+#[test]
+#[ignore = "needs the cluster of `comeback cluster up`; breaks nodes in it"]
+fn a_volume_that_is_bound_to_its_node_is_warned_of_and_named_when_the_node_is_gone() {
+    let there = There::new();
+    let class = DefaultClass::set(&there);
+    let ran = there.start(&[&scenario("bound", "crashNode: {}", "giveUpAfter: 90s")]).wait(RUN_WITHIN).ended_with(1);
+    let trial = only_trial(&ran);
+    assert_eq!(trial["verdict"], "failed", "{}", ran.tell());
+    assert!(trial["reason"].as_str().is_some_and(|reason| reason.contains("is bound to node")), "{}", ran.tell());
+    assert_eq!(trial["undo"][0]["done"], true, "{}", ran.tell());
+    warned(&ran, "is bound to node");
+    there.is_whole();
+    drop(class);
+}
+
+/// The service as it was, when this is dropped.
+struct BrokenSelector<'a>(&'a There);
+
+impl<'a> BrokenSelector<'a> {
+    fn set(there: &'a There) -> Self {
+        let broken = Self(there);
+        broken.select("nobody");
+        broken
+    }
+
+    fn select(&self, app: &str) {
+        let patch = json!({"spec": {"selector": {"app": app}}}).to_string();
+        self.0.kubectl(&["patch", "service", "mssql", "--namespace", "comeback", "--type", "merge", "--patch", &patch]);
+    }
+}
+
+impl Drop for BrokenSelector<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() { self.0.put_right(|| self.select("mssql")) } else { self.select("mssql") }
+    }
+}
+
+#[rstest]
+#[case::before_the_fault("step", "steady_state", "", 4)]
+#[case::during_the_recovery("fault_returned", "", "giveUpAfter: 20s", 1)]
+#[ignore = "needs the cluster of `comeback cluster up`; breaks nodes in it"]
+fn a_service_that_somebody_breaks_is_named(#[case] kind: &str, #[case] step: &str, #[case] further: &str, #[case] code: i32) {
+    let there = There::new();
+    let mut running = there.start(&[&scenario("selector", "killProcess: {}", further)]);
+    running.wait_for(kind, |event| step.is_empty() || event["event"]["step"] == step);
+    let broken = BrokenSelector::set(&there);
+    let ran = running.wait(RUN_WITHIN).ended_with(code);
+    let trial = only_trial(&ran);
+    assert!(trial["verdict"] != "passed", "{}", ran.tell());
+    let reason = trial["reason"].as_str().expect("a reason");
+    assert!(reason.contains("The selector of service `mssql` (`app=nobody`) matches no pod"), "{}", ran.tell());
+    drop(broken);
+    there.is_whole();
+}
