@@ -29,7 +29,7 @@ pub(super) struct Heal {
     #[arg(value_name = "RUN")]
     runs: Vec<String>,
     /// Where: `kind`, `sandbox`, or a context of the kubeconfig. Default: the current context.
-    #[arg(long, value_name = "PLACE")]
+    #[arg(long, value_name = "PLACE", conflicts_with = "context")]
     on: Option<String>,
     /// The context of the kubeconfig, or the name of a kind cluster.
     #[arg(long, value_name = "NAME")]
@@ -45,7 +45,7 @@ pub(super) struct Heal {
 impl Heal {
     pub(super) fn run(self) -> ExitCode {
         // A sandbox that a run made is no place that a later process finds.
-        if self.on.as_deref() == Some("sandbox") && self.context.is_none() {
+        if self.on.as_deref() == Some("sandbox") {
             term::prose(
                 "nothing to do: the sandbox of a run ends with it, and what was broken there with it (`--context` names one that was started with `comeback sandbox`)",
             );
@@ -74,8 +74,8 @@ impl Heal {
         let options = Options { runs: self.runs, dry_run: self.dry_run, force: self.force };
         match heal::heal(&opened.cluster, &platform, &options, &|step| term::prose(step)).await {
             Ok(healed) => told(&healed, &opened.context, options.dry_run),
-            Err(error @ HealError::Alive { .. }) => {
-                term::prose(&format!("error: {error}"));
+            Err(error @ (HealError::Alive { .. } | HealError::Lease(_))) => {
+                term::prose(&format!("error: {}", chain(&error)));
                 Exit::Environment
             }
             Err(HealError::Cluster(error)) => unreachable_cluster(&format!("{} (context `{}`)", chain(&error), opened.context)),

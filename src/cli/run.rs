@@ -28,7 +28,8 @@ use crate::{
 /// Run scenarios: break the database, measure how it comes back, prove that the rows are there
 ///
 /// Without PATH the scenarios of `scenarios/` in this folder, or else those that are built in. Ctrl-C stops, undoes what was done, and
-/// reports what is known (SIGTERM and SIGHUP do the same); a further Ctrl-C leaves at once and names what is left in place.
+/// reports what is known (SIGTERM and SIGHUP do the same); a further Ctrl-C leaves at once and names what is left in place
+/// (exit code 5 then).
 ///
 /// Exit codes: 0 all passed, 1 an expectation failed, 2 a scenario or an argument is invalid, 3 unproven, 4 the environment failed, 5 an
 /// undo failed, 130 interrupted and undone.
@@ -123,6 +124,7 @@ impl Run {
         };
         let folder = Folder::create(&self.out, Utc::now(), &name).map_err(|error| chain(&error))?;
         let path = folder.path.clone();
+        let remedy = on.remedy();
         let options = engine::Options {
             run: uuid::Uuid::new_v4().simple().to_string()[..8].to_owned(),
             seed: self.seed.unwrap_or_else(|| fastrand::u64(..)),
@@ -134,7 +136,7 @@ impl Run {
         let result = runtime.block_on(async {
             let shutdown = CancellationToken::new();
             let signals = Signals::new().map_err(|error| format!("could not listen for signals: {error}"))?;
-            tokio::spawn(signals.watch(shutdown.clone(), folder.journal.watch(), path.clone()));
+            tokio::spawn(signals.watch(shutdown.clone(), folder.journal.watch(), path.clone(), remedy));
             Ok::<_, String>(engine::run(options, folder, &Shown(&progress), shutdown).await)
         })?;
         progress.finish();
@@ -178,7 +180,7 @@ impl Signals {
 
     /// The first signal asks the run to stop. After that only Ctrl-C counts, and leaves at once, for a run that does not stop: a terminal that
     /// is closed sends SIGHUP more than once, and CI sends SIGTERM after SIGINT, while the undo is still at work.
-    async fn watch(mut self, shutdown: CancellationToken, pending: watch::Receiver<Vec<Entry>>, path: PathBuf) {
+    async fn watch(mut self, shutdown: CancellationToken, pending: watch::Receiver<Vec<Entry>>, path: PathBuf, remedy: Option<String>) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
@@ -188,15 +190,24 @@ impl Signals {
         shutdown.cancel();
         self.interrupt.recv().await;
         let pending = pending.borrow().clone();
-        if pending.is_empty() {
-            term::prose("left at once: nothing had to be undone");
-        }
-        for entry in pending {
-            term::prose(&format!("left in place: {}", entry.undo.by_hand()));
+        let (exit, lines) = left_at_once(&pending, remedy.as_deref());
+        for line in lines {
+            term::prose(&line);
         }
         term::prose(&format!("hint: `comeback report {}` writes the reports from what was recorded", path.display()));
-        std::process::exit(Exit::Interrupted.code().into());
+        std::process::exit(exit.code().into());
     }
+}
+
+/// What is said of what a run leaves that does not wait for its undo, and with which exit code it ends. `remedy` is the command that puts things
+/// right there: also without a broken node the pods that the run put up for itself are left.
+fn left_at_once(pending: &[Entry], remedy: Option<&str>) -> (Exit, Vec<String>) {
+    let mut lines: Vec<String> = pending.iter().map(|entry| format!("left in place: {}", entry.undo.by_hand())).collect();
+    if pending.is_empty() {
+        lines.push("left at once: nothing had to be undone".to_owned());
+    }
+    lines.extend(remedy.map(|remedy| format!("hint: `{remedy}` puts right what the run left in the cluster")));
+    (if pending.is_empty() { Exit::Interrupted } else { Exit::LeftInPlace }, lines)
 }
 
 /// The progress display as the audience of a run.
@@ -213,5 +224,24 @@ impl Audience for Shown<'_> {
 
     fn finish_trial(&self, trial: &TrialResult) {
         self.0.finish_trial(trial);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fault::Undo;
+
+    #[test]
+    fn whoever_leaves_at_once_is_told_what_is_left_and_what_puts_it_right() {
+        let pending = [Entry { number: 0, trial: 1, undo: Undo::Uncordon { node: "w1".into() } }];
+        let (exit, lines) = left_at_once(&pending, Some("comeback heal --on kind-comeback"));
+        assert_eq!(exit, Exit::LeftInPlace);
+        assert!(lines[0].starts_with("left in place: node `w1` is cordoned"), "{lines:?}");
+        assert_eq!(lines[1], "hint: `comeback heal --on kind-comeback` puts right what the run left in the cluster");
+        // On a cluster the prober is left, whatever else is not.
+        let (exit, lines) = left_at_once(&[], Some("comeback heal --on kind-comeback"));
+        assert_eq!((exit, lines.len()), (Exit::Interrupted, 2));
+        assert_eq!(left_at_once(&[], None), (Exit::Interrupted, vec!["left at once: nothing had to be undone".to_owned()]));
     }
 }

@@ -3,6 +3,9 @@
 //! A run renews it every few seconds. Whoever finds one (another run, or `comeback heal`) watches whether it is renewed before he takes its
 //! holder for dead. The stamps in it are never compared with a clock of ours: two machines need not agree on the time, and a lease that does
 //! not change for as long as it is valid is dead on any clock.
+//!
+//! Its holder counts the same way: whoever has not renewed it for [`LEASE_DURATION`] (the API server did not answer, the process was stopped)
+//! has lost it, whether or not somebody has taken it yet. Healing is such a run too.
 
 use std::{fmt, time::Duration};
 
@@ -16,7 +19,7 @@ use serde_json::{Value, json};
 use tokio::{
     sync::watch,
     task::JoinHandle,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{Cluster, ClusterError};
@@ -27,6 +30,8 @@ pub const LEASE: &str = "comeback-run";
 pub const LEASE_DURATION: Duration = Duration::from_secs(10);
 /// How often a run renews it.
 const RENEW_PERIOD: Duration = Duration::from_secs(3);
+/// How long one try to renew it may take: a few of them fit into [`LEASE_DURATION`].
+const RENEW_DEADLINE: Duration = Duration::from_secs(3);
 /// How often one who waits looks whether it was renewed.
 const LOOK_PERIOD: Duration = Duration::from_millis(500);
 /// How often it is tried to take it, while others try too.
@@ -61,8 +66,29 @@ pub enum LeaseError {
 pub struct RunLease {
     cluster: Cluster,
     holder: String,
+    before: Option<String>,
     renewing: JoinHandle<()>,
-    lost: watch::Receiver<Option<String>>,
+    hold: watch::Receiver<Hold>,
+}
+
+/// How well a lease is held.
+#[derive(Clone, Debug)]
+struct Hold {
+    /// When the renewal was sent that succeeded last.
+    renewed: Instant,
+    /// Why it is no longer ours.
+    lost: Option<String>,
+}
+
+impl Hold {
+    /// Why it is no longer ours at this moment, if it is not.
+    fn lost_at(&self, now: Instant) -> Option<String> {
+        let stale = || {
+            let valid = humantime::format_duration(LEASE_DURATION);
+            format!("the lease `{LEASE}` could not be renewed for {valid}, so another process may have it")
+        };
+        self.lost.clone().or_else(|| (now.saturating_duration_since(self.renewed) >= LEASE_DURATION).then(stale))
+    }
 }
 
 impl fmt::Debug for RunLease {
@@ -83,20 +109,38 @@ impl RunLease {
     /// # Errors
     /// If another run renews it.
     pub async fn acquire(cluster: &Cluster, run: &str) -> Result<Self, LeaseError> {
+        Self::take(cluster, run, false).await
+    }
+
+    /// Takes the lease from whoever holds it: a run that is alive then notices that it has lost it, and ends.
+    ///
+    /// # Errors
+    /// If a call fails, or others take it at the same time.
+    pub async fn seize(cluster: &Cluster, run: &str) -> Result<Self, LeaseError> {
+        Self::take(cluster, run, true).await
+    }
+
+    async fn take(cluster: &Cluster, run: &str, force: bool) -> Result<Self, LeaseError> {
         let namespace = cluster.target.namespace.clone();
         let holder = format!("{run} on {} (process {})", host(), std::process::id());
         for _ in 0..TRIES {
-            let taken = match read(cluster, &namespace).await? {
+            let found = read(cluster, &namespace).await?;
+            if let Some(lease) = &found
+                && !force
+                && let Some(holder) = alive(cluster, &namespace, lease).await?
+            {
+                return Err(LeaseError::Taken { holder, namespace });
+            }
+            let sent = Instant::now();
+            let taken = match &found {
                 None => create(cluster, &holder).await,
-                Some(lease) => {
-                    if let Some(holder) = alive(cluster, &namespace, &lease).await? {
-                        return Err(LeaseError::Taken { holder, namespace });
-                    }
-                    replace(cluster, &lease, &holder).await
-                }
+                Some(lease) => replace(cluster, lease, &holder).await,
             };
             match taken {
-                Ok(lease) => return Ok(Self::hold(cluster.clone(), holder, lease)),
+                Ok(lease) => {
+                    let before = found.as_ref().and_then(held_by).map(str::to_owned);
+                    return Ok(Self::hold(cluster.clone(), holder, before, lease, sent));
+                }
                 Err(error) if matches!(error.status(), Some(CONFLICT | NOT_FOUND)) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -104,16 +148,23 @@ impl RunLease {
         Err(LeaseError::Contended { namespace })
     }
 
-    fn hold(cluster: Cluster, holder: String, lease: Lease) -> Self {
-        let (sender, lost) = watch::channel(None);
+    fn hold(cluster: Cluster, holder: String, before: Option<String>, lease: Lease, sent: Instant) -> Self {
+        let (sender, hold) = watch::channel(Hold { renewed: sent, lost: None });
         let renewing = tokio::spawn(renew(cluster.clone(), holder.clone(), lease, sender));
-        Self { cluster, holder, renewing, lost }
+        Self { cluster, holder, before, renewing, hold }
     }
 
-    /// Why the lease is no longer ours, if it is not: somebody took it, or removed it.
+    /// Who held it before, and did not give it back.
+    #[must_use]
+    pub fn before(&self) -> Option<&str> {
+        self.before.as_deref()
+    }
+
+    /// Why the lease is no longer ours, if it is not: somebody took it, or removed it, or it was not renewed in time. Nothing may be broken
+    /// then any more.
     #[must_use]
     pub fn lost(&self) -> Option<String> {
-        self.lost.borrow().clone()
+        self.hold.borrow().lost_at(Instant::now())
     }
 
     /// Gives it back. One that is no longer ours is left alone.
@@ -131,23 +182,44 @@ impl RunLease {
 }
 
 /// Renews the lease until it is lost.
-async fn renew(cluster: Cluster, holder: String, mut lease: Lease, lost: watch::Sender<Option<String>>) {
+async fn renew(cluster: Cluster, holder: String, mut lease: Lease, hold: watch::Sender<Hold>) {
     let namespace = cluster.target.namespace.clone();
+    let mut pause = RENEW_PERIOD;
     loop {
-        sleep(RENEW_PERIOD).await;
-        match replace(&cluster, &lease, &holder).await {
-            Ok(renewed) => lease = renewed,
-            Err(error) if matches!(error.status(), Some(CONFLICT | NOT_FOUND)) => match read(&cluster, &namespace).await {
-                Ok(Some(now)) if held_by(&now) == Some(holder.as_str()) => lease = now,
-                Ok(now) => {
-                    let who = now.as_ref().and_then(held_by).map_or_else(|| "nobody".to_owned(), str::to_owned);
-                    lost.send_replace(Some(format!("the lease `{LEASE}` in namespace `{namespace}` is now held by {who}")));
-                    return;
+        sleep(pause).await;
+        // What was lost by time is not taken back: in between another may have had it.
+        let stale = hold.borrow().lost_at(Instant::now());
+        if stale.is_some() {
+            hold.send_modify(|hold| hold.lost = stale);
+            return;
+        }
+        let sent = Instant::now();
+        pause = LOOK_PERIOD;
+        match timeout(RENEW_DEADLINE, replace(&cluster, &lease, &holder)).await {
+            Ok(Ok(renewed)) => {
+                lease = renewed;
+                pause = RENEW_PERIOD;
+                hold.send_modify(|hold| {
+                    // One that comes too late renews what was lost.
+                    hold.lost = hold.lost_at(Instant::now());
+                    hold.renewed = sent;
+                });
+            }
+            Ok(Err(error)) if matches!(error.status(), Some(CONFLICT | NOT_FOUND)) => {
+                match timeout(RENEW_DEADLINE, read(&cluster, &namespace)).await {
+                    // A try that was given up on was done after all.
+                    Ok(Ok(Some(now))) if held_by(&now) == Some(holder.as_str()) => lease = now,
+                    Ok(Ok(now)) => {
+                        let who = now.as_ref().and_then(held_by).map_or_else(|| "nobody".to_owned(), str::to_owned);
+                        let why = format!("the lease `{LEASE}` in namespace `{namespace}` is now held by {who}");
+                        hold.send_modify(|hold| hold.lost = Some(why));
+                        return;
+                    }
+                    Ok(Err(_)) | Err(_) => {}
                 }
-                Err(_) => {}
-            },
-            // A cluster that does not answer gives it to nobody else either.
-            Err(_) => {}
+            }
+            // Whether it was done nobody knows: it is tried again until it has run out.
+            Ok(Err(_)) | Err(_) => {}
         }
     }
 }
@@ -253,5 +325,62 @@ fn host() -> String {
     match name.trim() {
         "" => "an unknown host".to_owned(),
         name => name.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    };
+
+    use axum::{
+        Json, Router,
+        http::StatusCode,
+        routing::{get, post},
+    };
+
+    use super::*;
+    use crate::cluster::fake;
+
+    #[test]
+    fn a_lease_that_was_not_renewed_in_time_is_lost() {
+        let renewed = Instant::now();
+        let hold = Hold { renewed, lost: None };
+        assert_eq!(hold.lost_at(renewed + LEASE_DURATION - Duration::from_millis(1)), None);
+        // As after SIGSTOP: nobody had to tell.
+        assert!(hold.lost_at(renewed + LEASE_DURATION).is_some_and(|why| why.contains("could not be renewed for 10s")));
+        let taken = Hold { lost: Some("taken".into()), ..hold };
+        assert_eq!(taken.lost_at(renewed).as_deref(), Some("taken"));
+    }
+
+    #[test]
+    fn a_try_that_hangs_leaves_time_for_another() {
+        assert!(RENEW_PERIOD + (RENEW_DEADLINE + LOOK_PERIOD) * 2 <= LEASE_DURATION);
+    }
+
+    #[tokio::test]
+    async fn whoever_cannot_renew_loses_it_and_does_not_take_it_back() {
+        let broken = Arc::new(AtomicBool::new(true));
+        let answers = broken.clone();
+        let path = "/apis/coordination.k8s.io/v1/namespaces/db/leases";
+        let renewed = move |lease: Json<Value>| async move {
+            if answers.load(Ordering::SeqCst) { Err(StatusCode::SERVICE_UNAVAILABLE) } else { Ok(lease) }
+        };
+        let missing = || async {
+            let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404});
+            (StatusCode::NOT_FOUND, Json(status))
+        };
+        let router = Router::new()
+            .route(path, post(|lease: Json<Value>| async move { lease }))
+            .route(&format!("{path}/{LEASE}"), get(missing).put(renewed));
+        let lease = RunLease::acquire(&fake::cluster(router).await, "run-1").await.unwrap();
+        assert_eq!(lease.lost(), None);
+        let mut hold = lease.hold.clone();
+        let told = hold.wait_for(|hold| hold.lost.is_some());
+        timeout(LEASE_DURATION * 2, told).await.expect("it is told").expect("the one who renews is there");
+        broken.store(false, Ordering::SeqCst);
+        assert!(lease.lost().is_some_and(|why| why.contains("could not be renewed")));
     }
 }

@@ -20,7 +20,7 @@ pub mod watch;
 
 use std::{fmt, future::Future, time::Duration};
 
-use k8s_openapi::api::core::v1::{Event, Node, PersistentVolume, PersistentVolumeClaim, Pod, Service};
+use k8s_openapi::api::core::v1::{Event, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, Service};
 use kube::{
     Api, Client, Config,
     api::{ListParams, LogParams},
@@ -36,6 +36,11 @@ use crate::event::{Answer, PodFacts, ServiceFacts, VolumeFacts};
 
 /// The longest that one call to the API server may take.
 pub const CALL_DEADLINE: Duration = Duration::from_secs(15);
+
+/// The label with which a namespace says whether it may be broken.
+pub const CONSENT_LABEL: &str = "comeback.dev/chaos";
+/// What the label says if it may.
+pub const CONSENT: &str = "allowed";
 
 /// What is under test: a workload, the service in front of it, the volume behind it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -272,6 +277,13 @@ impl Cluster {
         self.call(format!("read node `{name}`"), self.all::<Node>().get(name)).await
     }
 
+    /// Whether the target's namespace says that it may be broken.
+    pub async fn consents(&self) -> Result<bool, ClusterError> {
+        let name = &self.target.namespace;
+        let namespace = self.call(format!("read namespace `{name}`"), self.all::<Namespace>().get(name)).await?;
+        Ok(namespace.metadata.labels.iter().flatten().any(|(key, value)| key == CONSENT_LABEL && value == CONSENT))
+    }
+
     /// Why the target's pod is not up, for the reader of an error: how its container ended, the last line of its log, the latest warning.
     pub async fn why_not_up(&self) -> String {
         let mut reasons = Vec::new();
@@ -297,10 +309,21 @@ impl Cluster {
     async fn last_warning(&self) -> Option<String> {
         let what = "list the events";
         let events = self.call(what, self.namespaced::<Event>().list(&ListParams::default())).await.ok()?;
-        let last = events.items.into_iter().rfind(|event| event.type_.as_deref() == Some("Warning"))?;
-        let object = format!("{} `{}`", last.involved_object.kind.unwrap_or_default(), last.involved_object.name.unwrap_or_default());
-        Some(format!("{object}: {}: {}", last.reason.unwrap_or_default(), last.message.unwrap_or_default()))
+        latest_warning(events.items)
     }
+}
+
+/// The warning that was seen last: the API server lists events by their names.
+fn latest_warning(events: Vec<Event>) -> Option<String> {
+    let seen = |event: &Event| {
+        let series = event.series.as_ref().and_then(|series| series.last_observed_time.as_ref().map(|time| time.0));
+        let old = event.last_timestamp.as_ref().map(|time| time.0);
+        let made = event.metadata.creation_timestamp.as_ref().map(|time| time.0);
+        series.max(old).max(event.event_time.as_ref().map(|time| time.0)).or(made)
+    };
+    let last = events.into_iter().filter(|event| event.type_.as_deref() == Some("Warning")).max_by_key(seen)?;
+    let object = format!("{} `{}`", last.involved_object.kind.unwrap_or_default(), last.involved_object.name.unwrap_or_default());
+    Some(format!("{object}: {}: {}", last.reason.unwrap_or_default(), last.message.unwrap_or_default()))
 }
 
 fn answer<T>(result: Result<T, ClusterError>) -> Answer<T> {
@@ -317,4 +340,41 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{Json, Router, routing::get};
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn the_latest_warning_is_the_one_that_was_seen_last() {
+        let event = |kind: &str, reason: &str, times: Value| {
+            let mut event = json!({
+                "metadata": {"name": reason}, "type": kind, "reason": reason, "message": "m",
+                "involvedObject": {"kind": "Pod", "name": "mssql-0"},
+            });
+            event.as_object_mut().unwrap().extend(times.as_object().unwrap().clone());
+            serde_json::from_value::<Event>(event).unwrap()
+        };
+        let events = vec![
+            event("Warning", "Repeated", json!({"firstTimestamp": "2026-01-01T00:00:00Z", "lastTimestamp": "2026-01-01T00:09:00Z"})),
+            event("Warning", "New", json!({"eventTime": "2026-01-01T00:05:00.000000Z"})),
+            event("Normal", "Fine", json!({"lastTimestamp": "2026-01-01T00:10:00Z"})),
+            event("Warning", "Old", json!({"lastTimestamp": "2026-01-01T00:01:00Z"})),
+        ];
+        assert_eq!(latest_warning(events).as_deref(), Some("Pod `mssql-0`: Repeated: m"));
+        assert_eq!(latest_warning(Vec::new()), None);
+    }
+
+    #[tokio::test]
+    async fn a_namespace_may_be_broken_only_if_it_says_so() {
+        for (labels, expected) in [(json!({}), false), (json!({CONSENT_LABEL: "no"}), false), (json!({CONSENT_LABEL: "allowed"}), true)] {
+            let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "db", "labels": labels}});
+            let router = Router::new().route("/api/v1/namespaces/db", get(move || async move { Json(namespace) }));
+            assert_eq!(fake::cluster(router).await.consents().await.unwrap(), expected);
+        }
+    }
 }

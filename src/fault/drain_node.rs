@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use super::{
     Aim, Fault, FaultError, Scene, Undo,
-    nodes::{Harm, chosen, refuse_bystanders},
+    nodes::{Harm, chosen, refuse_bystanders, refuse_control_plane},
     pod_ended,
 };
 use crate::{cluster::chain, scenario::DrainNode};
@@ -39,8 +39,10 @@ impl Fault for DrainNode {
     async fn aim(&self, scene: &Scene<'_>) -> Result<Aim, FaultError> {
         let pod = scene.cluster.pod_facts().await?;
         let node = chosen(self.node, &pod)?;
+        let object = scene.cluster.node(&node).await?;
+        refuse_control_plane(&object)?;
         refuse_bystanders(scene, &node, &pod.uid, Harm::Evicts).await?;
-        let cordoned = scene.cluster.node(&node).await?.spec.and_then(|spec| spec.unschedulable) == Some(true);
+        let cordoned = object.spec.and_then(|spec| spec.unschedulable) == Some(true);
         let undo = if cordoned { Vec::new() } else { vec![Undo::Uncordon { node: node.clone() }] };
         let what = format!("node `{node}` with pod `{}`", pod.name);
         Ok(Aim { what, mechanism: "kubernetes api: cordon and evict".to_owned(), pod, way: None, undo })
@@ -102,5 +104,37 @@ impl DrainNode {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{Json, Router, routing::get};
+    use tokio::sync::mpsc;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::{
+        cluster::{fake, watch::Watches},
+        platform::{Platform, SandboxPlatform},
+    };
+
+    #[tokio::test]
+    async fn the_control_plane_is_not_drained() {
+        let pod = json!({"metadata": {"name": "mssql-0", "uid": "u"}, "spec": {"nodeName": "cp", "containers": []}, "status": {"phase": "Running"}});
+        let pods = json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": [pod]});
+        let all = pods.clone();
+        let labels = json!({"node-role.kubernetes.io/control-plane": ""});
+        let node = json!({"kind": "Node", "apiVersion": "v1", "metadata": {"name": "cp", "labels": labels}});
+        let router = Router::new()
+            .route("/api/v1/namespaces/db/pods", get(move || async move { Json(pods) }))
+            .route("/api/v1/pods", get(move || async move { Json(all) }))
+            .route("/api/v1/nodes/cp", get(move || async move { Json(node) }));
+        let cluster = fake::cluster(router).await;
+        let platform = Platform::Sandbox(SandboxPlatform::new(cluster.clone()));
+        let (watches, stop) = (Watches::start(&cluster, mpsc::channel(16).0), CancellationToken::new());
+        let scene = Scene { cluster: &cluster, platform: &platform, watches: &watches, stop: &stop };
+        let refused = DrainNode::default().aim(&scene).await;
+        assert!(matches!(&refused, Err(FaultError::ControlPlane { node }) if node == "cp"), "{refused:?}");
     }
 }

@@ -1,14 +1,15 @@
 //! What a run that was killed left in a cluster is put right, from what stands in the cluster alone.
 //!
-//! 1. No run may be alive there: its lease ([`crate::cluster::lease`]) is watched first.
+//! 1. No run may be alive there: its lease ([`crate::cluster::lease`]) is watched first, and then held, so that none begins in the meantime.
 //! 2. The journals are undone, the youngest first, each last in first out, every entry verified and then struck.
 //! 3. The pods that runs put up for themselves (prober, knock) are removed, and seen to be gone.
-//! 4. A journal with nothing pending is removed, and so is the lease of a run that is dead.
+//! 4. A journal with nothing pending is removed, and in the end the lease, with that of a run that is dead.
 //!
-//! Two at once do no harm: each step is safe to repeat, and what the other has done already is no error.
+//! Two at once do no harm: one waits for the other, and then looks at what is left.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     time::Duration,
 };
 
@@ -19,9 +20,12 @@ use kube::{
 };
 use tokio::time::{Instant, sleep};
 
-use super::{Mirror, RUN_LABEL};
+use super::{Mirror, RUN_LABEL, Undo};
 use crate::{
-    cluster::{Cluster, ClusterError, chain, lease},
+    cluster::{
+        Cluster, ClusterError, chain,
+        lease::{self, LeaseError, RunLease},
+    },
     platform::Platform,
 };
 
@@ -30,6 +34,10 @@ const HELPERS: &str = "app.kubernetes.io/managed-by=comeback,app.kubernetes.io/c
 /// How long the pods of a run may take to end.
 const PODS_DEADLINE: Duration = Duration::from_mins(1);
 const PERIOD: Duration = Duration::from_millis(500);
+/// How long is waited for another who heals: as long as a few nodes take to start.
+const OTHER_DEADLINE: Duration = Duration::from_mins(10);
+/// What the holder of a lease begins with who heals.
+const HEALER: &str = "heal-";
 
 const NOT_FOUND: u16 = 404;
 const CONFLICT: u16 = 409;
@@ -69,6 +77,9 @@ pub enum HealError {
     /// The cluster does not tell what is to be done.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
+    /// Others take the lease at the same time.
+    #[error("could not keep runs away while healing")]
+    Lease(#[source] LeaseError),
     /// A run is alive, and would break what is put right, or be disturbed by it.
     #[error(
         "run {holder} is at work in namespace `{namespace}`, and undoes what it did when it ends (hint: `--force` does it now all the same)"
@@ -83,60 +94,156 @@ pub enum HealError {
 
 /// Puts right what runs left in this cluster. `step` hears what is being done.
 pub async fn heal(cluster: &Cluster, platform: &Platform, options: &Options, step: &(dyn Fn(&str) + Sync)) -> Result<Healed, HealError> {
+    let mut healed = Healed::default();
+    let (journals, pods) = left(cluster, options).await?;
+    let idle = journals.is_empty() && pods.is_empty();
+    let mut places = BTreeMap::new();
+    for namespace in namespaces(&journals, &pods) {
+        let there = lease::is_there(cluster, &namespace).await?;
+        places.insert(namespace, there);
+    }
+    let own = &cluster.target.namespace;
+    if !places.contains_key(own) && lease::is_there(cluster, own).await? {
+        places.insert(own.clone(), true);
+    }
+    if options.dry_run {
+        for (namespace, _) in places.iter().filter(|(_, there)| **there && !options.force && !idle) {
+            say_watching(namespace, step);
+            if let Some(holder) = lease::holder(cluster, namespace).await? {
+                return Err(HealError::Alive { holder, namespace: namespace.clone() });
+            }
+        }
+        healed.done = plan(&journals, &pods);
+        return Ok(healed);
+    }
+    let mut leases = Vec::new();
+    let held = hold_all(cluster, &places, idle, options, step, &mut leases).await;
+    let result = match held {
+        Ok(()) => put_right(cluster, platform, options, &leases, step, &mut healed).await,
+        // There is nothing to put right under it, so it disturbs nobody.
+        Err(HealError::Alive { .. }) if idle => Ok(()),
+        Err(error) => Err(error),
+    };
+    for (namespace, lease) in leases {
+        let before = lease.before().map(str::to_owned);
+        let removed = lease.release().await.map_err(|error| chain(&error));
+        // Our own goes without a word; it also runs out by itself.
+        if let Some(before) = before {
+            healed.note(format!("remove the lease of run {before} from namespace `{namespace}`"), removed);
+        }
+    }
+    result.map(|()| healed)
+}
+
+/// What the runs that are meant left.
+async fn left(cluster: &Cluster, options: &Options) -> Result<(Vec<Mirror>, Vec<Pod>), ClusterError> {
     let wanted = |run: &str| options.runs.is_empty() || options.runs.iter().any(|one| one == run);
     let mut journals = Mirror::all(cluster).await?;
     journals.retain(|journal| wanted(&journal.run));
     let mut pods = helpers(cluster).await?;
     pods.retain(|pod| wanted(&run_of(pod)));
-
-    let mut healed = Healed::default();
-    let idle = journals.is_empty() && pods.is_empty();
-    let dead = match runs_are_dead(cluster, &journals, &pods, options, step).await {
-        // There is nothing to put right under it, so it disturbs nobody.
-        Err(HealError::Alive { .. }) if idle => return Ok(healed),
-        dead => dead?,
-    };
-    if options.dry_run {
-        healed.done = plan(&journals, &pods);
-        return Ok(healed);
-    }
-    for journal in &journals {
-        heal_journal(cluster, platform, journal, step, &mut healed).await;
-    }
-    remove_pods(cluster, &pods, step, &mut healed).await;
-    for namespace in dead {
-        let what = format!("remove the lease of a run that has ended from namespace `{namespace}`");
-        healed.note(what, lease::clear(cluster, &namespace).await.map_err(|error| chain(&error)));
-    }
-    Ok(healed)
+    Ok((journals, pods))
 }
 
-/// Makes sure that no run is at work where something is to be put right. Returns the namespaces that hold the lease of a dead one.
-async fn runs_are_dead(
-    cluster: &Cluster,
-    journals: &[Mirror],
-    pods: &[Pod],
-    options: &Options,
-    step: &(dyn Fn(&str) + Sync),
-) -> Result<Vec<String>, HealError> {
+/// Where it is.
+fn namespaces(journals: &[Mirror], pods: &[Pod]) -> BTreeSet<String> {
     let mut namespaces: BTreeSet<String> = journals.iter().map(|journal| journal.namespace().to_owned()).collect();
     namespaces.extend(pods.iter().filter_map(|pod| pod.metadata.namespace.clone()));
-    namespaces.insert(cluster.target.namespace.clone());
-    let mut dead = Vec::new();
-    for namespace in namespaces {
-        if !lease::is_there(cluster, &namespace).await? {
-            continue;
+    namespaces
+}
+
+fn say_watching(namespace: &str, step: &(dyn Fn(&str) + Sync)) {
+    let waited = humantime::format_duration(lease::LEASE_DURATION);
+    step(&format!("watching for {waited} whether the run in namespace `{namespace}` is alive"));
+}
+
+/// Takes the lease of each of these namespaces; those that were taken are in `leases`, also after an error.
+async fn hold_all(
+    cluster: &Cluster,
+    places: &BTreeMap<String, bool>,
+    idle: bool,
+    options: &Options,
+    step: &(dyn Fn(&str) + Sync),
+    leases: &mut Vec<(String, RunLease)>,
+) -> Result<(), HealError> {
+    for (namespace, there) in places {
+        let mut there_cluster = cluster.clone();
+        there_cluster.target.namespace.clone_from(namespace);
+        if *there && !options.force {
+            say_watching(namespace, step);
         }
-        if !options.force {
-            let waited = humantime::format_duration(lease::LEASE_DURATION);
-            step(&format!("watching for {waited} whether the run in namespace `{namespace}` is alive"));
-            if let Some(holder) = lease::holder(cluster, &namespace).await? {
-                return Err(HealError::Alive { holder, namespace });
+        let end = Instant::now() + OTHER_DEADLINE;
+        let lease = loop {
+            // Where there is nothing to do nobody is disturbed.
+            let taken = if options.force && !idle {
+                RunLease::seize(&there_cluster, &format!("{HEALER}{namespace}")).await
+            } else {
+                RunLease::acquire(&there_cluster, &format!("{HEALER}{namespace}")).await
+            };
+            match taken {
+                Ok(lease) => break lease,
+                // Another who heals soon has done.
+                Err(LeaseError::Taken { holder, .. }) if holder.starts_with(HEALER) && !idle && Instant::now() < end => {
+                    sleep(PERIOD).await;
+                }
+                Err(LeaseError::Contended { .. }) if Instant::now() < end => sleep(PERIOD).await,
+                Err(LeaseError::Taken { holder, namespace }) => return Err(HealError::Alive { holder, namespace }),
+                Err(LeaseError::Cluster(error)) => return Err(error.into()),
+                Err(error @ LeaseError::Contended { .. }) => return Err(HealError::Lease(error)),
             }
-        }
-        dead.push(namespace);
+        };
+        leases.push((namespace.clone(), lease));
     }
-    Ok(dead)
+    Ok(())
+}
+
+/// Puts right what is left now, as far as the leases reach that are held.
+async fn put_right(
+    cluster: &Cluster,
+    platform: &Platform,
+    options: &Options,
+    leases: &[(String, RunLease)],
+    step: &(dyn Fn(&str) + Sync),
+    healed: &mut Healed,
+) -> Result<(), HealError> {
+    // Another may have been at work while we waited.
+    let (mut journals, mut pods) = left(cluster, options).await?;
+    journals.retain(|journal| leases.iter().any(|(namespace, _)| namespace == journal.namespace()));
+    pods.retain(|pod| leases.iter().any(|(namespace, _)| Some(namespace) == pod.metadata.namespace.as_ref()));
+    for journal in &journals {
+        if let Some(why) = leases.iter().find_map(|(_, lease)| lease.lost()) {
+            healed.failed.push(format!("nothing more was put right: {why}"));
+            return Ok(());
+        }
+        heal_journal(cluster, platform, journal, step, healed).await;
+    }
+    remove_pods(cluster, &pods, step, healed).await;
+    Ok(())
+}
+
+/// What a run that was killed left undone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftUndone {
+    /// The run.
+    pub run: String,
+    /// What is to be undone, in words.
+    pub what: Vec<String>,
+}
+
+impl fmt::Display for LeftUndone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "run {} was not ended and left undone: {}", self.run, self.what.join(", "))
+    }
+}
+
+/// What a run left undone in this cluster, in whichever namespace; `None`: none did.
+pub async fn left_undone(cluster: &Cluster) -> Result<Option<LeftUndone>, ClusterError> {
+    let told = |undo: Result<Undo, String>| undo.map_or_else(|why| why, |undo| undo.to_string());
+    let left = Mirror::all(cluster).await?.into_iter().find_map(|journal| {
+        let what: Vec<String> = journal.pending().into_iter().map(|(_, undo)| told(undo)).collect();
+        (!what.is_empty()).then(|| LeftUndone { run: journal.run.clone(), what })
+    });
+    Ok(left)
 }
 
 /// What would be done.

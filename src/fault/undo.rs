@@ -19,8 +19,6 @@ use crate::{
     platform::{Platform, PlatformError, Power},
 };
 
-/// How long an undo is tried.
-const UNDO_DEADLINE: Duration = Duration::from_secs(10);
 /// How long a node may take from its power to being ready.
 const POWER_DEADLINE: Duration = Duration::from_mins(3);
 const RETRY_PERIOD: Duration = Duration::from_millis(500);
@@ -148,14 +146,14 @@ impl Undo {
         }
     }
 
-    /// Does it, and looks whether it is done; tries again for ten seconds, or three minutes where a node has to start.
+    /// Does it, and looks whether it is done; tries again for as long as the platform says, or three minutes where a node has to start.
     ///
     /// # Errors
     /// In words, what the last try met: a call that failed, or a cluster that is not as it should be afterwards.
     pub async fn perform(&self, cluster: &Cluster, platform: &Platform) -> Result<(), String> {
         let deadline = match self {
             Self::PowerOn { .. } => POWER_DEADLINE,
-            Self::Uncordon { .. } | Self::RemoveTaint { .. } | Self::RestoreNode { .. } => UNDO_DEADLINE,
+            Self::Uncordon { .. } | Self::RemoveTaint { .. } | Self::RestoreNode { .. } => platform.defaults().undo_within,
         };
         let end = Instant::now() + deadline;
         let mut last_sign = None;
@@ -163,7 +161,9 @@ impl Undo {
             match self.try_once(cluster, platform, &mut last_sign).await {
                 Ok(()) => return Ok(()),
                 Err(Failure::Final(why)) => return Err(why),
-                Err(Failure::Again(why)) if Instant::now() + RETRY_PERIOD > end => return Err(why),
+                Err(Failure::Again(why)) if Instant::now() + RETRY_PERIOD > end => {
+                    return Err(format!("{why} (tried for {})", humantime::format_duration(deadline)));
+                }
                 Err(Failure::Again(_)) => sleep(RETRY_PERIOD).await,
             }
         }

@@ -25,6 +25,8 @@ impl ClusterPlatform {
         give_up_after: Duration::from_mins(20),
         heartbeat: Duration::from_secs(10),
         start_within: Duration::from_mins(10),
+        // A few calls, each with its deadline.
+        undo_within: Duration::from_mins(1),
     };
 
     /// The cluster behind this client.

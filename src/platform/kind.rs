@@ -50,8 +50,9 @@ impl KindPlatform {
         &self.name
     }
 
-    pub(super) fn can_switch_power(&self) -> Result<(), String> {
-        self.docker.as_ref().map(drop).map_err(|why| format!("docker has the power switch of kind's nodes, and it does not answer: {why}"))
+    /// Whether docker answers: without it nothing can be done that the API alone cannot.
+    pub(super) fn works(&self) -> Result<(), PlatformError> {
+        self.docker().map(drop)
     }
 
     pub(super) async fn aim_signal(&self, at: &Container<'_>, process: &str) -> Result<Way, PlatformError> {
@@ -109,6 +110,37 @@ impl KindPlatform {
     }
 
     fn docker(&self) -> Result<&Docker, PlatformError> {
-        self.docker.as_ref().map_err(|why| PlatformError::NotPossible(why.clone()))
+        self.docker.as_ref().map_err(|why| {
+            PlatformError::NotPossible(format!(
+                "docker runs the nodes of kind cluster `{}`, and it did not answer: {why} (hint: start docker, or go where it runs, and try again)",
+                self.name
+            ))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+
+    use super::*;
+    use crate::{
+        cluster::fake,
+        platform::{Capability, Platform, docker::tests::stub},
+    };
+
+    #[tokio::test]
+    async fn without_docker_kind_is_of_no_use_and_nothing_is_skipped() {
+        let (_folder, broken) = stub("echo 'Cannot connect to the Docker daemon' >&2; exit 1");
+        let kind = Platform::Kind(KindPlatform::open(fake::cluster(Router::new()).await, "k", broken).await);
+        let error = kind.works().unwrap_err().to_string();
+        assert!(error.contains("Cannot connect to the Docker daemon") && error.contains("hint: start docker"), "{error}");
+        assert_eq!(kind.can(Capability::NodePower), Ok(()), "kind has a power switch, whether or not it works now");
+    }
+
+    #[tokio::test]
+    async fn with_docker_it_works() {
+        let (_folder, docker) = stub("echo 29.0.0");
+        assert!(Platform::Kind(KindPlatform::open(fake::cluster(Router::new()).await, "k", docker).await).works().is_ok());
     }
 }

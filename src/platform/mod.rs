@@ -60,6 +60,8 @@ pub struct Defaults {
     pub heartbeat: Duration,
     /// How long the workload may take from its creation to the first answer.
     pub start_within: Duration,
+    /// How long an undo is tried that needs nothing but the API server.
+    pub undo_within: Duration,
 }
 
 /// What a fault may need beside the Kubernetes API.
@@ -201,15 +203,25 @@ impl Platform {
         }
     }
 
-    /// Whether it can do this.
+    /// Whether what it needs beside the API server is at hand.
+    ///
+    /// # Errors
+    /// What is missing, and what to do about it.
+    pub fn works(&self) -> Result<(), PlatformError> {
+        match self {
+            Self::Kind(kind) => kind.works(),
+            Self::Sandbox(_) | Self::Cluster(_) => Ok(()),
+        }
+    }
+
+    /// Whether this kind of place can do this at all; whether it works just now is what [`Platform::works`] tells.
     ///
     /// # Errors
     /// Why not, for the reader of a report: it fits behind "is not possible here:".
     pub fn can(&self, capability: Capability) -> Result<(), String> {
         match (self, capability) {
-            (Self::Sandbox(_), Capability::SignalProcess | Capability::NodePower)
-            | (Self::Kind(_) | Self::Cluster(_), Capability::SignalProcess) => Ok(()),
-            (Self::Kind(kind), Capability::NodePower) => kind.can_switch_power(),
+            (Self::Sandbox(_) | Self::Kind(_), Capability::SignalProcess | Capability::NodePower)
+            | (Self::Cluster(_), Capability::SignalProcess) => Ok(()),
             (Self::Cluster(_), Capability::NodePower) => Err(ClusterPlatform::NO_POWER.to_owned()),
         }
     }

@@ -35,6 +35,7 @@ impl SandboxPlatform {
         give_up_after: Duration::from_secs(15),
         heartbeat: Duration::from_secs(1),
         start_within: Duration::from_secs(30),
+        undo_within: Duration::from_secs(10),
     };
 
     /// The sandbox behind this client.

@@ -14,7 +14,7 @@ use tokio::{
 
 use super::{Recorder, trial};
 use crate::{
-    cluster::chain,
+    cluster::{chain, lease::RunLease},
     event::{Assisted, EventKind, PodFacts},
     fault::{
         Entry, Journal, Scene,
@@ -40,6 +40,7 @@ pub(super) struct Beside<'a> {
     pub(super) scene: Scene<'a>,
     pub(super) recorder: &'a Recorder,
     pub(super) journal: &'a Journal,
+    pub(super) lease: &'a RunLease,
     pub(super) trial: u32,
 }
 
@@ -92,6 +93,10 @@ impl Beside<'_> {
         }
         // The power is asked for only when it is our turn: by then the node may have been started.
         let Some(_turn) = self.scene.stop.run_until_cancelled(turn.lock()).await else { return };
+        // The trial says so in the end.
+        if self.lease.lost().is_some() {
+            return;
+        }
         match aftermath::assist(&self.scene, self.journal, self.trial, pod, *assist).await {
             Ok(Some(what)) => self.say(EventKind::Assisted(*index, Assisted { assist: *assist, what })).await,
             Ok(None) => {}
@@ -156,11 +161,17 @@ mod tests {
                 changed.fetch_add(1, Ordering::SeqCst);
                 Json(json!({"kind": "Node", "apiVersion": "v1", "metadata": {"name": "w1"}}))
             };
+            let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "comeback-run"}});
+            let free = get(move || async move { Json(lease) });
             let router = Router::new()
                 .route("/comeback/v1/nodes/w1/power", get(power))
                 .route("/api/v1/nodes/w1", any(change).get(move || async move { Json(node) }))
                 .route("/api/v1/namespaces/db/pods", get(move |query| list(query, pods)))
-                .route("/api/v1/nodes", get(move |query| list(query, nodes)));
+                .route("/api/v1/nodes", get(move |query| list(query, nodes)))
+                .route(
+                    "/apis/coordination.k8s.io/v1/namespaces/db/leases/comeback-run",
+                    free.put(|lease: Json<Value>| async move { lease }),
+                );
             fake::cluster(router).await
         }
     }
@@ -197,6 +208,7 @@ mod tests {
         stop: CancellationToken,
         recorder: Recorder,
         journal: Journal,
+        lease: RunLease,
     }
 
     impl Bed {
@@ -209,12 +221,13 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let (recorder, _) = Recorder::start(Clock::new(), tempfile::tempfile().unwrap());
             let journal = Journal::create(&folder.path().join("journal.ndjson")).unwrap();
-            Self { cluster, platform, watches, stop: CancellationToken::new(), recorder, journal }
+            let lease = RunLease::acquire(&cluster, "run-1").await.unwrap();
+            Self { cluster, platform, watches, stop: CancellationToken::new(), recorder, journal, lease }
         }
 
         fn beside(&self) -> Beside<'_> {
             let scene = Scene { cluster: &self.cluster, platform: &self.platform, watches: &self.watches, stop: &self.stop };
-            Beside { scene, recorder: &self.recorder, journal: &self.journal, trial: 1 }
+            Beside { scene, recorder: &self.recorder, journal: &self.journal, lease: &self.lease, trial: 1 }
         }
     }
 

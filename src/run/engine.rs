@@ -117,20 +117,26 @@ impl Run<'_> {
             Some(Err(error)) => return self.say(EventKind::RunError(chain(&error))).await,
             None => return,
         };
-        self.journal.keep_in(&place.cluster, &self.plan.run).await;
-        self.trials(place).await;
+        match self.shutdown.clone().run_until_cancelled(place.may_begin()).await {
+            Some(Ok(())) => {
+                self.journal.keep_in(&place.cluster, &self.plan.run).await;
+                self.trials(place, &lease).await;
+            }
+            Some(Err(error)) => self.say(EventKind::RunError(chain(&error))).await,
+            None => {}
+        }
         self.undo_the_rest(place).await;
         for left in place.clear().await {
             self.say(EventKind::LeftInPlace(format!("{left} ({})", place.remedy()))).await;
         }
         if let Some(lost) = lease.lost() {
-            self.say(EventKind::Warning(format!("Another process was at work here: {lost}"))).await;
+            self.say(EventKind::RunError(format!("the run has lost its cluster to another process: {lost}"))).await;
         }
         // One that cannot be removed runs out by itself.
         let _ = lease.release().await;
     }
 
-    async fn trials(&mut self, place: &mut Place) {
+    async fn trials(&mut self, place: &mut Place, lease: &RunLease) {
         let skipped = skipped(&self.plan, &place.platform);
         for (number, reason) in (1..).zip(&skipped) {
             if let Some(reason) = reason {
@@ -138,13 +144,14 @@ impl Run<'_> {
             }
         }
         for (index, skipped) in skipped.iter().enumerate() {
-            if self.shutdown.is_cancelled() {
+            // What another process may be breaking is not ours to break or to measure any more.
+            if self.shutdown.is_cancelled() || lease.lost().is_some() {
                 return;
             }
             self.audience.trial(&self.plan.trials[index].scenario.name, index);
             let end = match skipped {
                 Some(_) => TrialEnd::Completed,
-                None => self.trial(place, index).await,
+                None => self.trial(place, index, lease).await,
             };
             let result = self.write_reports().await;
             self.audience.finish_trial(&result.trials[index]);
@@ -155,7 +162,7 @@ impl Run<'_> {
     }
 
     /// One trial. A place that cannot be made ready for it is an error of that trial.
-    async fn trial(&mut self, place: &mut Place, index: usize) -> TrialEnd {
+    async fn trial(&mut self, place: &mut Place, index: usize, lease: &RunLease) -> TrialEnd {
         let number = u32::try_from(index + 1).expect("a run has few trials");
         let (plan, audience) = (&self.plan.trials[index], self.audience);
         audience.step("making the place ready");
@@ -177,6 +184,7 @@ impl Run<'_> {
             platform,
             recorder: &self.recorder,
             journal: &self.journal,
+            lease,
             rows_before: &mut self.rows_before,
             rows_after: &mut self.rows_after,
             prober,

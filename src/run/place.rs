@@ -16,10 +16,11 @@ use tokio::sync::mpsc;
 
 use super::{engine::Defect, trial::Address};
 use crate::{
-    cluster::{Cluster, ClusterError, OpenError, chain, connect, open},
+    cluster::{CONSENT, CONSENT_LABEL, Cluster, ClusterError, OpenError, chain, connect, open},
     deploy::{self, DeployError, ImageFrom, Installed, Storage, Workload, wait::NotUp},
     event::{Clock, PodFacts},
-    platform::{Defaults, Platform, SandboxPlatform},
+    fault::heal::{self, LeftUndone},
+    platform::{Defaults, Platform, PlatformError, SandboxPlatform},
     prober::{
         Likeness, Note, Prober,
         pod::{self, PodError, ProberPod},
@@ -82,6 +83,14 @@ pub enum ConnectError {
         /// Why.
         source: ClusterError,
     },
+    /// It has nodes to switch off, and their switch does not work.
+    #[error("the cluster of context `{context}` cannot be broken from here")]
+    Platform {
+        /// The context of the kubeconfig.
+        context: String,
+        /// Why.
+        source: PlatformError,
+    },
     /// No database was put up in it.
     #[error("the cluster of context `{context}` has no database to break")]
     Database {
@@ -101,6 +110,7 @@ impl OnCluster {
         let unusable = |source| ConnectError::Cluster { context: context.clone(), source };
         let kubernetes = cluster.version().await.map_err(unusable)?;
         let platform = Platform::detect(&cluster).await.map_err(unusable)?;
+        platform.works().map_err(|source| ConnectError::Platform { context: context.clone(), source })?;
         let read = Installed::read(&cluster).await;
         let installed = read.map_err(|source| ConnectError::Database { context: context.clone(), source })?;
         Ok(Self { cluster, platform, kubernetes, context, installed })
@@ -124,6 +134,15 @@ impl On {
                 speed: None,
                 defect: None,
             },
+        }
+    }
+
+    /// The command that puts right what is left there; `None`: nothing outlives the run.
+    #[must_use]
+    pub fn remedy(&self) -> Option<String> {
+        match self {
+            Self::Sandbox(_) => None,
+            Self::Cluster(there) => Some(format!("comeback heal --on {}", there.context)),
         }
     }
 
@@ -158,6 +177,14 @@ pub(super) enum PlaceError {
     NotUp(#[from] NotUp),
     #[error("could not put up the prober")]
     Prober(#[from] PodError),
+    #[error("could not take away the prober of an earlier run")]
+    OldProber(#[source] PodError),
+    #[error("{left}; put it right first: `comeback heal --on {context}`")]
+    LeftUndone { left: LeftUndone, context: String },
+    #[error(
+        "namespace `{namespace}` does not say that it may be broken (hint: `kubectl label namespace {namespace} {CONSENT_LABEL}={CONSENT}`)"
+    )]
+    NoConsent { namespace: String },
 }
 
 /// The place of a run, at work.
@@ -215,6 +242,20 @@ impl Place {
             }
         };
         Ok(Self { cluster, platform, kubernetes, run: run.to_owned(), site, shape: None, prober: None })
+    }
+
+    /// Makes sure that this place may be broken, now that no other run is at work in it: its namespace says so, and nothing is left undone by a
+    /// run that was killed. What such a run put up for itself is removed.
+    pub(super) async fn may_begin(&self) -> Result<(), PlaceError> {
+        let Site::Cluster { context, .. } = &self.site else { return Ok(()) };
+        if !self.cluster.consents().await? {
+            return Err(PlaceError::NoConsent { namespace: self.cluster.target.namespace.clone() });
+        }
+        if let Some(left) = heal::left_undone(&self.cluster).await? {
+            return Err(PlaceError::LeftUndone { left, context: context.clone() });
+        }
+        pod::remove_all(&self.cluster, None).await.map_err(PlaceError::OldProber)?;
+        Ok(())
     }
 
     /// Makes the place ready for a trial on this shape: the database up, and the prober where no fault hits it.
@@ -320,7 +361,7 @@ impl Place {
     pub(super) fn remedy(&self) -> String {
         match &self.site {
             Site::Sandbox { .. } => "it goes with the sandbox".to_owned(),
-            Site::Cluster { context, .. } => format!("or `comeback heal --context {context}`"),
+            Site::Cluster { context, .. } => format!("or `comeback heal --on {context}`"),
         }
     }
 

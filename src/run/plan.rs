@@ -74,6 +74,7 @@ mod tests {
         give_up_after: Duration::from_secs(15),
         heartbeat: Duration::from_secs(1),
         start_within: Duration::from_secs(30),
+        undo_within: Duration::from_secs(10),
     };
 
     fn planned(change: impl FnOnce(&mut Scenario)) -> Vec<PlannedTrial> {

@@ -24,7 +24,7 @@ use super::{
     beside::{Beside, Followed},
 };
 use crate::{
-    cluster::{Cluster, chain, warnings::warnings, watch::Watches},
+    cluster::{Cluster, chain, lease::RunLease, warnings::warnings, watch::Watches},
     event::{
         Answer, EventKind, Moment, PROBE_WRITER, PlannedTrial, ReadBack, RowKey, Side, Sighting, Snapshot, Step, TABLES, TableRead,
         TrialEnd, Undone, Victim,
@@ -71,6 +71,8 @@ pub(super) struct Trial<'a> {
     pub(super) recorder: &'a Recorder,
     /// The undo journal.
     pub(super) journal: &'a Journal,
+    /// What keeps others out.
+    pub(super) lease: &'a RunLease,
     /// `rows-before.csv`.
     pub(super) rows_before: &'a mut RowFile,
     /// `rows-after.csv`.
@@ -137,6 +139,12 @@ impl Trial<'_> {
             }
             interrupted |= asked.is_cancelled();
         }
+        // Somebody else may have broken what was measured, whichever way it looks.
+        if let Err(Stop::Failed(error)) = self.alone()
+            && !matches!(&stopped, Some(Stop::Failed(said)) if *said == error)
+        {
+            self.say(EventKind::TrialError(error)).await;
+        }
         self.close_prober(stopped.as_ref()).await;
         drop(watches);
         sightings.finish().await;
@@ -153,6 +161,14 @@ impl Trial<'_> {
             if !matches!(stopped, Some(Stop::Failed(said)) if *said == error) {
                 self.say(EventKind::TrialError(error)).await;
             }
+        }
+    }
+
+    /// Nothing is broken by one who may not be the only one who breaks.
+    fn alone(&self) -> Result<(), Stop> {
+        match self.lease.lost() {
+            None => Ok(()),
+            Some(why) => Err(Stop::Failed(format!("another process may be at work here: {why}"))),
         }
     }
 
@@ -178,6 +194,7 @@ impl Trial<'_> {
             scene: Scene { cluster: self.cluster, platform: self.platform, watches, stop: &over },
             recorder: self.recorder,
             journal: self.journal,
+            lease: self.lease,
             trial: self.number,
         };
         let (aftermaths, queue) = mpsc::unbounded_channel();
@@ -216,6 +233,7 @@ impl Trial<'_> {
         let start_within = self.platform.defaults().start_within;
         let mut old = None;
         if !self.fresh {
+            self.alone()?;
             let fault = FaultSpec::DeletePod(crate::scenario::DeletePod::default());
             let scene = Scene { cluster: self.cluster, platform: self.platform, watches, stop: &self.shutdown };
             let deleted = async {
@@ -372,9 +390,12 @@ impl Trial<'_> {
         let life = self.ask(self.prober.life()).await?;
         let victim = Victim { what: aim.what.clone(), mechanism: aim.mechanism.clone(), pod: aim.pod.clone(), life };
         self.say(EventKind::FaultResolved(index, Box::new(victim))).await;
+        self.alone()?;
         for undo in &aim.undo {
             self.journal.begin(self.number, undo.clone()).await.map_err(|error| Stop::Failed(chain(&error)))?;
         }
+        // Writing that down may have taken long.
+        self.alone()?;
         self.say(EventKind::FaultCalled(index)).await;
         let called = Instant::now();
         // Not cut short: a call that was sent may be done after its undo.

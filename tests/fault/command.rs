@@ -68,6 +68,10 @@ async fn heal_says_what_it_did() {
     let (code, _, stderr) = heal(&kubeconfig, &["--on", "elsewhere"]).await;
     assert_eq!(code, Some(4));
     assert!(stderr.contains("has no context `elsewhere`; there are `"), "{stderr}");
+    // Which of the two would be meant nobody can tell.
+    let (code, _, stderr) = heal(&kubeconfig, &["--on", "elsewhere", "--context", &context]).await;
+    assert_eq!(code, Some(2), "{stderr}");
+    assert!(stderr.contains("cannot be used with"), "{stderr}");
     // The cluster is gone.
     bed.sandbox.stop().await;
     let (code, _, stderr) = heal(&kubeconfig, &[]).await;

@@ -2,7 +2,7 @@
 
 use comeback::fault::{
     Journal, Mirror, Undo,
-    heal::{Healed, Options, heal},
+    heal::{Healed, LeftUndone, Options, heal, left_undone},
 };
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::{ListParams, Patch, PatchParams};
@@ -100,5 +100,20 @@ async fn what_cannot_be_put_right_stays_in_its_journal() {
     assert!(result.failed[0].contains("`000009` cannot be read") && result.failed[0].contains("unheard_of"), "{result:?}");
     let left = Mirror::all(&bed.cluster).await.expect("a list");
     assert_eq!(left.iter().map(|journal| journal.pending().len()).collect::<Vec<_>>(), [1]);
+    bed.sandbox.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_run_is_told_what_a_killed_one_left_undone() {
+    let bed = Bed::make().await;
+    let node = bed.worker().await;
+    let left = async || left_undone(&bed.cluster).await.expect("the cluster answers");
+    assert_eq!(left().await, None);
+    killed(&bed, "run-1", &node).await;
+    let expected = LeftUndone { run: "run-1".into(), what: vec![format!("uncordon node `{node}`")] };
+    assert_eq!(expected.to_string(), format!("run run-1 was not ended and left undone: uncordon node `{node}`"));
+    assert_eq!(left().await, Some(expected));
+    healed(&bed, &Options::default()).await;
+    assert_eq!(left().await, None);
     bed.sandbox.stop().await;
 }

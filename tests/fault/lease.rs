@@ -1,5 +1,7 @@
 //! One run at a time.
 
+use std::time::Duration;
+
 use comeback::{
     cluster::lease::{self, LEASE_DURATION, LeaseError, RunLease},
     fault::{
@@ -29,12 +31,18 @@ async fn a_run_that_is_alive_keeps_others_out() {
     let refused = heal(&bed.cluster, &bed.platform, &options, &|_| {}).await;
     assert!(matches!(refused, Err(HealError::Alive { .. })), "{refused:?}");
     assert!(bed.is_cordoned(&node).await);
+    assert!(lease::is_there(&bed.cluster, NAMESPACE).await.expect("it can be asked"), "nobody else's is removed");
+    assert_eq!(lease.lost(), None);
     heal(&bed.cluster, &bed.platform, &Options { force: true, ..options }, &|_| {}).await.expect("it was told to");
     assert!(!bed.is_cordoned(&node).await);
 
-    // Given back, it is free at once.
-    drop(lease);
-    lease::clear(&bed.cluster, NAMESPACE).await.expect("it can be removed");
+    // It was taken from the run, which notices that, and was given back, so it is free at once.
+    let told = async {
+        while lease.lost().is_none() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(LEASE_DURATION, told).await.expect("the run is told");
     let next = RunLease::acquire(&bed.cluster, "run-3").await.expect("it is free");
     next.release().await.expect("it can be given back");
     assert!(!lease::is_there(&bed.cluster, NAMESPACE).await.expect("it can be asked"));
