@@ -14,9 +14,6 @@ use crate::{
     scenario::TargetShape,
 };
 
-/// The name of the cluster that `comeback run --on kind` uses.
-const NAME: &str = "comeback";
-
 /// Make, look at, and remove a Kubernetes cluster on this machine (kind) with the database in it
 #[derive(Debug, Args)]
 pub(super) struct ClusterArgs {
@@ -41,7 +38,7 @@ enum Command {
 #[derive(Debug, Args)]
 struct UpArgs {
     /// The name of the cluster.
-    #[arg(long, default_value = NAME)]
+    #[arg(long, default_value_t)]
     name: Name,
     /// How many workers: one for the database, one for it to move to, one for the prober [default: 3]
     #[arg(long, value_parser = clap::value_parser!(u8).range(2..=9))]
@@ -73,7 +70,7 @@ struct UpArgs {
 #[derive(Debug, Args)]
 struct StatusArgs {
     /// The name of the cluster.
-    #[arg(long, default_value = NAME)]
+    #[arg(long, default_value_t)]
     name: Name,
     /// Print it as JSON.
     #[arg(short, long, value_enum, value_name = "FORMAT")]
@@ -82,12 +79,15 @@ struct StatusArgs {
 
 /// Remove the cluster with its volumes and its entry in the kubeconfig
 ///
-/// Exit codes: 0 nothing of it is left, also if there was nothing; 4 something failed.
+/// Exit codes: 0 nothing of it is left, also if there was nothing; 4 something failed, or a run is at work there.
 #[derive(Debug, Args)]
 struct DownArgs {
     /// The name of the cluster.
-    #[arg(long, default_value = NAME)]
+    #[arg(long, default_value_t)]
     name: Name,
+    /// Also while a run is at work there.
+    #[arg(long)]
+    force: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -179,7 +179,7 @@ fn what_is_left(name: &Name, reached: Stage) -> String {
         Stage::Filling => "the cluster is there, and not all that belongs on it",
         Stage::Knocking => "the cluster and the database are there, and no write was acknowledged yet",
     };
-    let option = if name.as_str() == NAME { String::new() } else { format!(" --name {name}") };
+    let option = if *name == Name::default() { String::new() } else { format!(" --name {name}") };
     format!("{left}; `comeback cluster up{option}` goes on from here, `comeback cluster down{option}` removes it")
 }
 
@@ -196,8 +196,11 @@ fn told_up(up: &Up) -> String {
     if installed.engine == Engine::Sqld {
         text.push_str("That is the stand-in, not SQL Server: it shows what Kubernetes does, and nothing of SQL Server.\n");
     }
-    let option = if name.as_str() == NAME { String::new() } else { format!(" --name {name}") };
-    let on = if name.as_str() == NAME { "kind".to_owned() } else { name.context() };
+    if let Some(caveat) = installed.engine.first_process().caveat() {
+        let _ = writeln!(text, "{caveat}");
+    }
+    let option = if *name == Name::default() { String::new() } else { format!(" --name {name}") };
+    let on = if *name == Name::default() { "kind".to_owned() } else { name.context() };
     let _ = write!(
         text,
         "\nkubectl --context {} -n comeback get pods -o wide\ncomeback run --on {on}\ncomeback cluster down{option}\n",
@@ -285,7 +288,7 @@ fn told_status(status: &Status) -> String {
 impl DownArgs {
     async fn run(self) -> Exit {
         let shown = Shown(Progress::new(0));
-        let removed = kind::down(&self.name, &shown).await;
+        let removed = kind::down(&self.name, self.force, &shown).await;
         shown.0.finish();
         match removed {
             Ok(Down { nodes: 0, volumes: false, network }) => {
@@ -318,6 +321,7 @@ mod tests {
     fn whoever_interrupts_is_told_how_to_go_on() {
         let name = |text| Name::try_new(text).expect("a name");
         assert_eq!(what_is_left(&name("comeback"), Stage::Looking), "nothing was changed");
+        assert!(what_is_left(&Name::default(), Stage::Filling).contains("`comeback cluster up` goes on"));
         for stage in [Stage::Creating, Stage::Filling, Stage::Knocking] {
             let told = what_is_left(&name("x"), stage);
             assert!(told.contains("cluster up --name x") && told.contains("cluster down --name x"), "{told}");

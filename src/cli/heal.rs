@@ -9,12 +9,10 @@ use crate::{
     cluster::{self, chain},
     deploy::Workload,
     fault::heal::{self, HealError, Healed, Options},
+    kind::Name,
     platform::Platform,
     scenario::TargetShape,
 };
-
-/// The default name of the cluster that `comeback cluster up` makes.
-const KIND_CLUSTER: &str = "comeback";
 
 /// Undo whatever an earlier run left behind in a cluster: it needs no scenario file, only the cluster
 ///
@@ -62,7 +60,7 @@ impl Heal {
     }
 
     async fn heal(self) -> Exit {
-        let context = self.context.or_else(|| self.on.map(|on| if on == "kind" { KIND_CLUSTER.to_owned() } else { on }));
+        let context = self.context.or_else(|| self.on.map(|on| if on == "kind" { Name::default().to_string() } else { on }));
         let opened = match cluster::open(context.as_deref(), Workload::target(TargetShape::Deployment)).await {
             Ok(opened) => opened,
             Err(error) => return unreachable_cluster(&chain(&error)),

@@ -137,7 +137,7 @@ impl Run {
             let shutdown = CancellationToken::new();
             let signals = Signals::new().map_err(|error| format!("could not listen for signals: {error}"))?;
             tokio::spawn(signals.watch(shutdown.clone(), folder.journal.watch(), path.clone(), remedy));
-            Ok::<_, String>(engine::run(options, folder, &Shown(&progress), shutdown).await)
+            Ok::<_, String>(Box::pin(engine::run(options, folder, &Shown(&progress), shutdown)).await)
         })?;
         progress.finish();
         if let Err(error) = summary::show(&result, &path) {

@@ -68,6 +68,20 @@ pub enum FirstProcess {
     Shell,
 }
 
+impl FirstProcess {
+    /// What whoever deletes its pod should know beforehand.
+    #[must_use]
+    pub const fn caveat(self) -> Option<&'static str> {
+        match self {
+            Self::Watchdog => None,
+            Self::Shell => Some(
+                "As far as is known, process 1 of this image is a shell that does not pass SIGTERM on: a graceful deletion takes the whole grace \
+                 period and ends as a crash.",
+            ),
+        }
+    }
+}
+
 /// The probe of the real engines; see the module for why.
 const LOGS_IN: &str = r#"for sqlcmd in /opt/mssql-tools18/bin/sqlcmd /opt/mssql-tools/bin/sqlcmd; do
   if [ -x "$sqlcmd" ]; then
@@ -280,6 +294,12 @@ mod tests {
                 assert!(script.contains("-Q") && !script.contains("-P "), "it logs in, and the password is in no argument: {script}");
             }
         }
+    }
+
+    #[test]
+    fn whoever_deletes_a_pod_gracefully_is_told_when_that_ends_as_a_crash() {
+        assert!(Engine::Mssql2022.first_process().caveat().is_some_and(|told| told.contains("ends as a crash")));
+        assert_eq!(Engine::Sqld.first_process().caveat(), None);
     }
 
     #[test]

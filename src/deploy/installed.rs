@@ -24,6 +24,9 @@ pub struct Installed {
     pub engine: Engine,
     /// The image of the database.
     pub image: String,
+    /// Docker's id of that image as it was brought into the nodes: another build may come to have the same name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_id: Option<String>,
     /// Our own image, of the prober and of whatever else of ours runs there.
     pub own_image: String,
     /// Who has made that image.
@@ -106,6 +109,7 @@ mod tests {
         Installed {
             engine: Engine::Sqld,
             image: "comeback:1".into(),
+            image_id: None,
             own_image: "comeback:1".into(),
             own_image_from: ImageFrom::Elsewhere,
             shape: TargetShape::StatefulSet,
@@ -116,7 +120,8 @@ mod tests {
     #[test]
     fn what_is_written_is_read_again() {
         for storage in [Storage::Class(None), Storage::Class(Some("x".into())), Storage::HostPath { root: "/var/comeback".into() }] {
-            let installed = installed(storage);
+            let installed =
+                Installed { image_id: matches!(storage, Storage::Class(None)).then(|| "sha256:0".into()), ..installed(storage) };
             let map: ConfigMap = serde_json::from_value(installed.manifest()).unwrap();
             assert_eq!(Installed::of(&map.data.unwrap()).unwrap(), installed);
         }

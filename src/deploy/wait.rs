@@ -117,15 +117,23 @@ pub(super) async fn gone(pods: &Api<Pod>, selector: &str, deadline: Duration) ->
         if pods.is_empty() {
             return Look::Yes(());
         }
-        let told = pods.values().map(|pod| {
-            let facts = pod_facts(pod, "");
-            let leaving = if facts.terminating { "is being deleted" } else { "is not being deleted" };
-            format!("pod `{}` on node `{}` {leaving}", facts.name, facts.node.as_deref().unwrap_or("none"))
-        });
+        let told = pods.values().map(still_there);
         Look::NotYet(told.collect::<Vec<_>>().join(", "))
     })
     .await
     .map_err(|(_, how)| how)
+}
+
+/// How a pod that should be gone looks.
+fn still_there(pod: &Pod) -> String {
+    let facts = pod_facts(pod, "");
+    let leaving = if facts.terminating {
+        "is being deleted, and that node has not said that it is gone (hint: if the node is down because of an earlier run, `comeback heal` brings \
+         it back)"
+    } else {
+        "is not being deleted"
+    };
+    format!("pod `{}` on node `{}` {leaving}", facts.name, facts.node.as_deref().unwrap_or("none"))
 }
 
 /// Waits until the workload of this shape is as it was asked for last, and its one pod ready.
@@ -330,6 +338,14 @@ mod tests {
 
     fn pod(status: &Value) -> Pod {
         serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": {"nodeName": "n", "containers": []}, "status": status})).unwrap()
+    }
+
+    #[test]
+    fn a_pod_that_does_not_go_with_its_node_hints_at_heal() {
+        let mut pod = pod(&json!({"phase": "Running"}));
+        assert_eq!(still_there(&pod), "pod `p` on node `n` is not being deleted");
+        pod.metadata.deletion_timestamp = serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
+        assert!(still_there(&pod).contains("`comeback heal`"), "{}", still_there(&pod));
     }
 
     fn waiting(reason: &str, restarts: i32) -> Value {

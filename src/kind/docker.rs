@@ -151,6 +151,16 @@ impl Docker {
         Ok(!self.0.call(what, ASK_DEADLINE, ["image", "ls", "--quiet", "--filter", filter.as_str()]).run().await?.trim().is_empty())
     }
 
+    /// The id of an image on this machine, which is another for each build; `None` if it is not there.
+    pub async fn image_id(&self, image: &str) -> Result<Option<String>, ToolError> {
+        if !self.has_image(image).await? {
+            return Ok(None);
+        }
+        let what = format!("look at image `{image}`");
+        let id = self.0.call(what, ASK_DEADLINE, ["image", "inspect", "--format", "{{.Id}}", image]).run().await?;
+        Ok(Some(id.trim().to_owned()))
+    }
+
     /// The images in the containerd of a node, by their full names.
     pub async fn images_in(&self, node: &str) -> Result<BTreeSet<String>, ToolError> {
         let what = format!("list the images of node `{node}`");
@@ -180,6 +190,22 @@ impl Docker {
         Ok(names.lines().map(ToOwned::to_owned).filter(|name| !name.contains("<none>")).collect())
     }
 
+    /// The images of kind's nodes on this machine, anybody's.
+    pub async fn node_images(&self) -> Result<Vec<String>, ToolError> {
+        let args = [
+            "image",
+            "ls",
+            "--format",
+            "{{.Repository}}:{{.Tag}}",
+            "--filter",
+            "reference=*/kind-node",
+            "--filter",
+            "reference=kindest/node",
+        ];
+        let names = self.0.call("list the images of nodes", ASK_DEADLINE, args).run().await?;
+        Ok(names.lines().map(ToOwned::to_owned).filter(|name| !name.contains("<none>")).collect())
+    }
+
     /// Removes an image from this machine.
     pub async fn remove_image(&self, image: &str) -> Result<(), ToolError> {
         self.0.call(format!("remove image `{image}`"), REMOVE_DEADLINE, ["image", "rm", image]).run().await.map(drop)
@@ -188,9 +214,14 @@ impl Docker {
     /// Empties a folder of this machine that belongs to another user, by a container of `image` that may.
     pub async fn empty(&self, folder: &str, image: &str) -> Result<(), ToolError> {
         let volume = format!("{folder}:/emptied");
+        let container = format!("comeback-empty-{}", uuid::Uuid::new_v4().simple());
         let args = [
             "run",
             "--rm",
+            "--pull",
+            "never",
+            "--name",
+            &container,
             "--network",
             "none",
             "--entrypoint",
@@ -203,7 +234,12 @@ impl Docker {
             "1",
             "-delete",
         ];
-        self.0.call(format!("empty `{folder}`"), REMOVE_DEADLINE, args).run().await.map(drop)
+        let emptied = self.0.call(format!("empty `{folder}`"), REMOVE_DEADLINE, args).run().await;
+        if emptied.is_err() {
+            // At the deadline only docker's client is killed. The first error is the one to tell.
+            let _ = self.remove(&[&container]).await;
+        }
+        emptied.map(drop)
     }
 
     /// Whether any container, running or not, is in a network; `None` if there is no such network.

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use super::{
-    Audience, Kind, KindError, NETWORK, Name,
-    folder::{FolderError, Lock},
-};
+use super::{Audience, Kind, KindError, NETWORK, Name, NodeContainer, folder::Lock};
+use crate::{cluster::chain, scenario::TargetShape};
 
 /// How long kind may take to remove the cluster.
 const DELETE_DEADLINE: Duration = Duration::from_mins(3);
+
+/// How long it may take to find out whether a run is at work: a lease that nobody renews is watched for 10 s.
+const LEASE_DEADLINE: Duration = Duration::from_secs(45);
 
 /// What was removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,13 +24,19 @@ pub struct Down {
 
 /// Removes the cluster: its containers with their volumes, the folder that they shared, its entry in the kubeconfig, and docker's network if nobody
 /// else uses it.
-pub async fn down(name: &Name, audience: &dyn Audience) -> Result<Down, KindError> {
+///
+/// A run that is at work there is not disturbed unless `force` says so.
+pub async fn down(name: &Name, force: bool, audience: &dyn Audience) -> Result<Down, KindError> {
     audience.step("looking for docker, kind and the cluster");
     let kind = Kind::find(name).await?;
     let _lock = Lock::take(name)?;
     let nodes = kind.nodes().await?;
+    if !force {
+        refuse_under_a_run(&kind, &nodes, audience).await?;
+    }
     let volumes = kind.folder.exists();
     if volumes {
+        kind.remember_image(&nodes)?;
         // What is left after an interruption is then known to be half a cluster.
         if let Err(error) = kind.folder.unmark()
             && !error.is_denied()
@@ -47,21 +54,53 @@ pub async fn down(name: &Name, audience: &dyn Audience) -> Result<Down, KindErro
     }
     if volumes {
         audience.step("removing the volumes");
-        remove_folder(&kind, nodes.first().map(|node| node.image.as_str())).await?;
+        remove_folder(&kind, nodes.first()).await?;
     }
     let network = remove_network(&kind).await?;
     Ok(Down { nodes: nodes.len(), volumes, network })
 }
 
-/// The files in it belong to the users of the containers. Where we may not remove them, a container may.
-async fn remove_folder(kind: &Kind, image: Option<&str>) -> Result<(), KindError> {
-    match (kind.folder.remove(), image) {
-        (Err(error @ FolderError::Io { .. }), Some(image)) if error.is_denied() => {
-            kind.docker.empty(&kind.folder.path().display().to_string(), image).await?;
-            Ok(kind.folder.remove()?)
-        }
-        (removed, _) => Ok(removed?),
+/// A run whose cluster does not answer has lost it already, so such a cluster is removed all the same.
+async fn refuse_under_a_run(kind: &Kind, nodes: &[NodeContainer], audience: &dyn Audience) -> Result<(), KindError> {
+    // Without a control plane nothing is renewed.
+    if !nodes.iter().any(|node| !node.is_worker() && node.is_running()) {
+        return Ok(());
     }
+    audience.step("looking whether a run is at work");
+    let looking = async {
+        let cluster = kind.cluster(TargetShape::default()).await?;
+        kind.refuse_a_run(&cluster, "wait until it has ended, or stop it with Ctrl-C; `--force` removes the cluster all the same").await
+    };
+    let unknown = match tokio::time::timeout(LEASE_DEADLINE, Box::pin(looking)).await {
+        Ok(Ok(())) => return Ok(()),
+        Ok(Err(error @ KindError::InUse { .. })) => return Err(error),
+        Ok(Err(error)) => chain(&error),
+        Err(_) => format!("no answer within {}", humantime::format_duration(LEASE_DEADLINE)),
+    };
+    audience.note(&format!("whether a run is at work there cannot be found out: {unknown}"));
+    Ok(())
+}
+
+/// The files in it belong to the users of the containers. Where we may not remove them, a container may.
+async fn remove_folder(kind: &Kind, node: Option<&NodeContainer>) -> Result<(), KindError> {
+    // Read before the first try, which removes what it can.
+    let remembered = kind.folder.remembered_image();
+    let denied = match kind.folder.remove() {
+        Err(error) if error.is_denied() => error,
+        removed => return Ok(removed?),
+    };
+    let known = node.map(|node| node.image.clone()).into_iter().chain(remembered);
+    let mut failed = None;
+    // Where an earlier `down` has removed the nodes and was then interrupted, any other with a `find` in it does as well.
+    for image in known.chain(kind.docker.node_images().await?) {
+        match kind.docker.empty(&kind.folder.path().display().to_string(), &image).await {
+            Ok(()) => return Ok(kind.folder.remove()?),
+            Err(error) => {
+                failed.get_or_insert(error);
+            }
+        }
+    }
+    Err(failed.map_or_else(|| denied.into(), KindError::from))
 }
 
 async fn remove_network(kind: &Kind) -> Result<bool, KindError> {

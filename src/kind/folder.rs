@@ -4,13 +4,16 @@
 //! nothing there is trusted that another user could have put in its place.
 
 use std::{
-    env, fs,
+    fs,
     io::{self, ErrorKind, Write as _},
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
-use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::{
+    errno::Errno,
+    fcntl::{FcntlArg, FdFlag, OFlag, fcntl},
+};
 
 use super::Name;
 
@@ -21,6 +24,11 @@ const SHARED: [&str; 2] = ["/var/tmp/comeback", ROOT];
 
 /// The mark that the cluster was made to its end.
 const MADE: &str = "made.json";
+/// The image of the nodes, for whoever has to empty the folder when they are gone.
+const NODE_IMAGE: &str = "node-image";
+
+/// How often the lock is tried for while others that end take its folder away.
+const TRIES: u32 = 100;
 
 /// Something is wrong with what lies on this machine.
 #[derive(Debug, thiserror::Error)]
@@ -85,10 +93,7 @@ impl Folder {
     /// # Errors
     /// If something is there that another user could have put there.
     pub fn make(&self) -> Result<(), FolderError> {
-        for shared in SHARED {
-            // As `/tmp`: anybody may add to it, and nobody may remove what is another's.
-            make(Path::new(shared), 0o1777, true)?;
-        }
+        make_shared()?;
         make(&self.0, 0o755, false)
     }
 
@@ -113,6 +118,18 @@ impl Folder {
         }
     }
 
+    /// Writes down which image the nodes had, before they are removed.
+    pub fn remember_image(&self, image: &str) -> Result<(), FolderError> {
+        let path = self.0.join(NODE_IMAGE);
+        fs::write(&path, image).map_err(|source| FolderError::Io { what: "write", path, source })
+    }
+
+    /// Which image the nodes had, if that was written down.
+    #[must_use]
+    pub fn remembered_image(&self) -> Option<String> {
+        fs::read_to_string(self.0.join(NODE_IMAGE)).ok().map(|image| image.trim().to_owned()).filter(|image| !image.is_empty())
+    }
+
     /// Removes it with all that is in it, and the folders above it if nothing else is in them. That it is not there is no error.
     ///
     /// # Errors
@@ -124,12 +141,27 @@ impl Folder {
             }
             Ok(()) | Err(_) => {}
         }
-        for shared in SHARED.into_iter().rev() {
-            // Somebody else's clusters may be in it.
-            let _ = fs::remove_dir(shared);
-        }
+        remove_shared();
         Ok(())
     }
+}
+
+/// Makes the folders that all users of this machine share.
+fn make_shared() -> Result<(), FolderError> {
+    // As `/tmp`: anybody may add to it, and nobody may remove what is another's.
+    SHARED.into_iter().try_for_each(|shared| make(Path::new(shared), 0o1777, true))
+}
+
+/// Removes them, unless somebody else's clusters are in them.
+fn remove_shared() {
+    for shared in SHARED.into_iter().rev() {
+        let _ = fs::remove_dir(shared);
+    }
+}
+
+fn who_we_are(path: &Path) -> Result<u32, FolderError> {
+    let failed = |source| FolderError::Io { what: "find out who we are, for", path: path.to_owned(), source };
+    Ok(fs::metadata("/proc/self").map_err(failed)?.uid())
 }
 
 impl FolderError {
@@ -157,8 +189,7 @@ fn make(path: &Path, mode: u32, shared: bool) -> Result<(), FolderError> {
     if shared && facts.mode() & 0o1000 != 0 {
         return Ok(());
     }
-    let me = fs::metadata("/proc/self").map_err(failed("find out who we are, for"))?.uid();
-    if facts.uid() == me || facts.uid() == 0 { Ok(()) } else { Err(not_ours("belongs to another user")) }
+    if facts.uid() == who_we_are(path)? || facts.uid() == 0 { Ok(()) } else { Err(not_ours("belongs to another user")) }
 }
 
 /// Keeps two commands on one cluster apart, until it is dropped.
@@ -176,24 +207,53 @@ impl Lock {
     /// Takes the lock of this cluster.
     ///
     /// # Errors
-    /// If another has it; it is not waited for.
+    /// If another has it; it is not waited for. If another user could have put it there.
     pub fn take(name: &Name) -> Result<Self, FolderError> {
-        let path = env::temp_dir().join(format!("comeback-kind-{name}.lock"));
+        Self::take_at(name, Self::path(name))
+    }
+
+    /// Where it is: the same for everybody, whatever his folder for temporary files. No cluster's folder has a dot in its name.
+    fn path(name: &Name) -> PathBuf {
+        Path::new(ROOT).join(format!("{name}.lock"))
+    }
+
+    fn take_at(name: &Name, path: PathBuf) -> Result<Self, FolderError> {
+        let not_ours = |why| FolderError::NotOurs { path: path.clone(), why };
         let failed = |what| {
             let path = path.clone();
             move |source| FolderError::Io { what, path, source }
         };
+        let mut tries = 0;
         loop {
-            let mut file = fs::OpenOptions::new().create(true).append(true).open(&path).map_err(failed("open the lock"))?;
+            tries += 1;
+            let mut options = fs::OpenOptions::new();
+            options.create(true).append(true).mode(0o644).custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits());
+            let opened = make_shared().and_then(|()| options.open(&path).map_err(failed("open the lock")));
+            let mut file = match opened {
+                Ok(file) => file,
+                // Another command has ended, and taken the folder with it.
+                Err(FolderError::Io { source, .. }) if source.kind() == ErrorKind::NotFound && tries < TRIES => continue,
+                Err(FolderError::Io { source, .. }) if source.raw_os_error() == Some(Errno::ELOOP as i32) => {
+                    return Err(not_ours("is a link"));
+                }
+                Err(error) => return Err(error),
+            };
+            let facts = file.metadata().map_err(failed("look at"))?;
+            if !facts.is_file() || facts.uid() != who_we_are(&path)? {
+                return Err(not_ours("is no lock of this user"));
+            }
             match file.try_lock() {
                 Ok(()) => {}
                 Err(fs::TryLockError::WouldBlock) => return Err(FolderError::Locked { name: name.clone(), path }),
                 Err(fs::TryLockError::Error(source)) => return Err(failed("lock")(source)),
             }
             // The one that had it may have removed it, and a third made another.
-            let ours = file.metadata().map_err(failed("look at"))?;
-            if !path.metadata().is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino())) {
+            if !path.symlink_metadata().is_ok_and(|there| (there.dev(), there.ino()) == (facts.dev(), facts.ino())) {
                 continue;
+            }
+            // A second name would lead to a file that is not for this.
+            if file.metadata().map_err(failed("look at"))?.nlink() != 1 {
+                return Err(not_ours("has another name besides"));
             }
             fcntl(&file, FcntlArg::F_SETFD(FdFlag::empty())).map_err(|errno| failed("hand on")(errno.into()))?;
             // For those who find it.
@@ -207,6 +267,7 @@ impl Drop for Lock {
     fn drop(&mut self) {
         // While it is still ours.
         let _ = fs::remove_file(&self.path);
+        remove_shared();
     }
 }
 
@@ -223,7 +284,34 @@ mod tests {
         assert!(matches!(Lock::take(&name), Err(FolderError::Locked { .. })));
         drop(lock);
         drop(Lock::take(&name).unwrap());
-        assert!(!env::temp_dir().join(format!("comeback-kind-{name}.lock")).exists());
+        assert!(!Lock::path(&name).exists());
+    }
+
+    #[test]
+    fn a_lock_that_leads_elsewhere_is_not_taken_and_nothing_there_is_lost() {
+        let place = tempfile::tempdir().unwrap();
+        let name = Name::try_new("x").unwrap();
+        let theirs = place.path().join("theirs");
+        fs::write(&theirs, "precious").unwrap();
+        let [link, second] = ["link", "second"].map(|name| place.path().join(name));
+        symlink(&theirs, &link).unwrap();
+        fs::hard_link(&theirs, &second).unwrap();
+        for lock in [link, second, PathBuf::from("/dev/null")] {
+            assert!(matches!(Lock::take_at(&name, lock.clone()), Err(FolderError::NotOurs { .. })), "{}", lock.display());
+        }
+        assert_eq!(fs::read_to_string(theirs).unwrap(), "precious");
+    }
+
+    #[test]
+    fn the_image_of_the_nodes_is_remembered_beside_the_mark() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = Folder(place.path().to_owned());
+        assert_eq!(folder.remembered_image(), None);
+        folder.mark_made(&serde_json::json!({})).unwrap();
+        folder.remember_image("kindest/node:v1").unwrap();
+        folder.unmark().unwrap();
+        assert!(!folder.is_made());
+        assert_eq!(folder.remembered_image().as_deref(), Some("kindest/node:v1"));
     }
 
     #[test]

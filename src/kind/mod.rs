@@ -41,8 +41,8 @@ pub use self::{
     up::{Options, Stage, Up, up},
 };
 use crate::{
-    cluster::{Cluster, ClusterError, connect},
-    deploy::{DeployError, Workload, knock::KnockError, wait::NotUp},
+    cluster::{Cluster, ClusterError, connect, lease},
+    deploy::{DeployError, NAMESPACE, Workload, knock::KnockError, wait::NotUp},
     scenario::TargetShape,
 };
 
@@ -107,6 +107,13 @@ impl FromStr for Name {
     }
 }
 
+impl Default for Name {
+    /// The name of the cluster that `comeback run --on kind` and `comeback heal --on kind` mean.
+    fn default() -> Self {
+        Self("comeback".to_owned())
+    }
+}
+
 /// Whoever wants to hear how far it is.
 pub trait Audience: Sync {
     /// Something else is done now.
@@ -161,6 +168,16 @@ pub enum KindError {
     Foreign {
         /// Its name.
         name: Name,
+    },
+    /// A run is at work there.
+    #[error("run {holder} is at work on cluster `{name}`: {remedy}")]
+    InUse {
+        /// The cluster.
+        name: Name,
+        /// Which run, and where.
+        holder: String,
+        /// What to do.
+        remedy: &'static str,
     },
     /// It is there, but not as it is asked for.
     #[error(
@@ -287,6 +304,24 @@ impl Kind {
     async fn nodes(&self) -> Result<Vec<NodeContainer>, KindError> {
         let nodes = self.docker.nodes(self.name.as_str()).await?;
         if nodes.iter().all(|node| self.is_ours(node)) { Ok(nodes) } else { Err(KindError::Foreign { name: self.name.clone() }) }
+    }
+
+    /// Refuses while a run renews its lease: whatever is changed now, it would take for what its faults did.
+    async fn refuse_a_run(&self, cluster: &Cluster, remedy: &'static str) -> Result<(), KindError> {
+        match lease::holder(cluster, NAMESPACE).await? {
+            Some(holder) => Err(KindError::InUse { name: self.name.clone(), holder, remedy }),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes down which image the nodes have before they are removed: a container of it may empty the folder when we may not.
+    fn remember_image(&self, nodes: &[NodeContainer]) -> Result<(), FolderError> {
+        let Some(node) = nodes.first().filter(|_| self.folder.exists()) else { return Ok(()) };
+        match self.folder.remember_image(&node.image) {
+            // In a folder that somebody else has made; there are other images.
+            Err(error) if error.is_denied() => Ok(()),
+            remembered => remembered,
+        }
     }
 
     /// Whether `comeback cluster up` made this node: the folder of the cluster is mounted into it.

@@ -204,6 +204,7 @@ impl Steps<'_> {
         if !kind.folder.is_made() {
             self.audience.note(&format!("cluster `{name}` was begun and never finished: it is made anew"));
             self.reach(Stage::Creating);
+            kind.remember_image(&nodes)?;
             self.audience.step("removing what is left of the cluster");
             let what = format!("remove what is left of cluster `{name}`");
             kind.call(what, DELETE_DEADLINE, ["delete", "cluster", "--name", name.as_str()]).run().await?;
@@ -222,11 +223,25 @@ impl Steps<'_> {
                 wanted: format!("`{wanted}`"),
             });
         }
-        let of = |state: &str| nodes.iter().filter(|node| node.state == state).map(|node| node.name.as_str()).collect::<Vec<_>>();
-        let paused = of("paused");
-        let stopped: Vec<_> =
-            nodes.iter().filter(|node| !node.is_running() && node.state != "paused").map(|node| node.name.as_str()).collect();
         self.reach(Stage::Filling);
+        // The control plane first: it knows whether a run is at work, whose victims stay as they are.
+        let (workers, others): (Vec<_>, Vec<_>) = nodes.iter().partition(|node| node.is_worker());
+        self.start(kind, &others).await?;
+        let cluster = kind.cluster(TargetShape::default()).await?;
+        self.answers(&cluster).await?;
+        self.audience.step("looking whether a run is at work");
+        kind.refuse_a_run(&cluster, "wait until it has ended, or stop it with Ctrl-C").await?;
+        self.start(kind, &workers).await?;
+        Ok(nodes)
+    }
+
+    /// Sees to it that these nodes run.
+    async fn start(&self, kind: &Kind, nodes: &[&NodeContainer]) -> Result<(), KindError> {
+        let named = |paused: bool| {
+            let stopped = nodes.iter().filter(|node| !node.is_running() && (node.state == "paused") == paused);
+            stopped.map(|node| node.name.as_str()).collect::<Vec<_>>()
+        };
+        let (paused, stopped) = (named(true), named(false));
         if !paused.is_empty() {
             self.audience.note(&format!("let go on: {}", paused.join(", ")));
             kind.docker.unpause(&paused).await?;
@@ -235,7 +250,7 @@ impl Steps<'_> {
             self.audience.note(&format!("started: {}", stopped.join(", ")));
             kind.docker.start(&stopped).await?;
         }
-        Ok(nodes)
+        Ok(())
     }
 
     async fn create(&self, kind: &Kind) -> Result<Vec<NodeContainer>, KindError> {
@@ -375,26 +390,37 @@ impl Steps<'_> {
             self.audience.step("making our own image");
             (image::build(&kind.docker, program).await?, ImageFrom::Program)
         };
-        self.load(kind, &own_image, &all).await?.map_err(|why| own_image_error(&own_image, why))?;
+        // The name of one that is made here tells what is in it.
+        let named_by_content = own_image_from == ImageFrom::Program;
+        self.load(kind, &own_image, &all, named_by_content).await?.map_err(|why| own_image_error(&own_image, why))?;
         let usual = engine.public_image().map_or_else(|| own_image.clone(), ToOwned::to_owned);
         let kept = there.filter(|there| there.engine == engine && engine != Engine::Sqld).map(|there| there.image.clone());
         let image = engine_image.clone().or(kept).unwrap_or(usual);
+        let before = there.filter(|there| there.image == image).and_then(|there| there.image_id.clone());
         if image != own_image {
+            let here = kind.docker.image_id(&image).await?;
             let workers: Vec<&str> = nodes.iter().filter(|node| node.is_worker()).map(|node| node.name.as_str()).collect();
-            self.load(kind, &image, &workers).await?.map_err(|why| engine_image_error(&image, why))?;
+            let known = here.is_some() && here == before;
+            self.load(kind, &image, &workers, known).await?.map_err(|why| engine_image_error(&image, why))?;
         }
+        let image_id = if image == own_image && named_by_content { None } else { kind.docker.image_id(&image).await?.or(before) };
         let storage = Storage::HostPath { root: MOUNT.to_owned() };
         let shape = shape.or(there.map(|there| there.shape)).unwrap_or_default();
-        Ok(Installed { engine, image, own_image, own_image_from, shape, storage })
+        Ok(Installed { engine, image, image_id, own_image, own_image_from, shape, storage })
     }
 
     /// Brings an image into those of these nodes that lack it, from this machine or else its registry. `Ok(Err(..))` tells why it cannot be had.
-    async fn load(&self, kind: &Kind, image: &str, nodes: &[&str]) -> Result<Result<(), String>, KindError> {
-        let name = full_name(image);
-        let mut lacking = Vec::new();
-        for node in nodes {
-            if !kind.docker.images_in(node).await?.contains(&name) {
-                lacking.push(*node);
+    ///
+    /// A node that has one of this name may have another build: unless it is `known` that there is none, kind compares what is in it.
+    async fn load(&self, kind: &Kind, image: &str, nodes: &[&str], known: bool) -> Result<Result<(), String>, KindError> {
+        let mut lacking = nodes.to_vec();
+        if known || !kind.docker.has_image(image).await? {
+            let name = full_name(image);
+            lacking.clear();
+            for node in nodes {
+                if !kind.docker.images_in(node).await?.contains(&name) {
+                    lacking.push(*node);
+                }
             }
         }
         if lacking.is_empty() {
@@ -423,6 +449,13 @@ impl Steps<'_> {
         if let Some(there) = there.filter(|there| there.engine != wanted.engine) {
             self.audience.note(&format!("{} makes room for {}", there.engine.name(), wanted.engine.name()));
             deploy::take_down(cluster).await?;
+        }
+        if there.is_some_and(|there| is_another_build(there, wanted)) {
+            // Nothing else of the workload changes, so Kubernetes would leave the old one running. It is written down only afterwards.
+            self.audience.note(&format!("`{}` is another build now: the one that runs makes room", wanted.image));
+            for shape in TargetShape::ALL {
+                deploy::scale_to_zero(cluster, shape).await?;
+            }
         }
         let password = if deploy::has_password(cluster).await? {
             deploy::password(cluster).await?
@@ -459,11 +492,16 @@ impl Steps<'_> {
     async fn make_volumes(&self, kind: &Kind, wanted: &Installed, nodes: &[NodeContainer]) -> Result<(), KindError> {
         let Some(node) = nodes.iter().find(|node| node.is_worker()) else { return Ok(()) };
         let folders = TargetShape::ALL.map(|shape| wanted.storage.path(wanted.engine, shape));
-        let script = format!("mkdir -p -- \"$@\" && chown {USER_ID}:{USER_ID} -- \"$@\" && chmod 0777 -- \"$@\"");
+        let script = format!("mkdir -p -- \"$@\" && chown {USER_ID}:{USER_ID} -- \"$@\" && chmod 0770 -- \"$@\"");
         let command: Vec<&str> = ["sh", "-c", &script, "sh"].into_iter().chain(folders.iter().map(String::as_str)).collect();
         kind.docker.exec(&node.name, format!("make the folders of the volumes in node `{}`", node.name), &command).await?;
         Ok(())
     }
+}
+
+/// Whether the image of the database has the same name as before, and is another.
+fn is_another_build(there: &Installed, wanted: &Installed) -> bool {
+    there.engine == wanted.engine && there.image == wanted.image && there.image_id != wanted.image_id
 }
 
 fn own_image_error(image: &str, why: String) -> KindError {
@@ -582,6 +620,23 @@ mod tests {
     #[case("Creating cluster \"x\" ...", None)]
     fn what_kind_does_is_told(#[case] line: &str, #[case] step: Option<&str>) {
         assert_eq!(step_of_kind(line).as_deref(), step);
+    }
+
+    #[test]
+    fn an_image_of_the_same_name_may_be_another_build() {
+        let of = |image: &str, id: Option<&str>| Installed {
+            engine: Engine::Mssql2022,
+            image: image.into(),
+            image_id: id.map(Into::into),
+            own_image: "comeback:1".into(),
+            own_image_from: ImageFrom::Program,
+            shape: TargetShape::Deployment,
+            storage: Storage::Class(None),
+        };
+        assert!(is_another_build(&of("a", Some("1")), &of("a", Some("2"))));
+        assert!(is_another_build(&of("a", None), &of("a", Some("2"))), "nobody knows which it was");
+        assert!(!is_another_build(&of("a", Some("1")), &of("a", Some("1"))));
+        assert!(!is_another_build(&of("a", Some("1")), &of("b", Some("2"))), "Kubernetes sees that by itself");
     }
 
     #[test]

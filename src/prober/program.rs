@@ -12,6 +12,8 @@ use std::{
 
 use sha2::{Digest as _, Sha256};
 
+use crate::workload::hexadecimal;
+
 /// How much of the file is read at once.
 const PIECE: usize = 1 << 20;
 
@@ -43,7 +45,7 @@ pub(super) fn fingerprint() -> io::Result<&'static str> {
             read => hash.update(&piece[..read]),
         }
     }
-    let digits = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let digits = hexadecimal(&hash.finalize());
     Ok(FINGERPRINT.get_or_init(|| digits))
 }
 
@@ -59,7 +61,7 @@ mod tests {
     #[test]
     fn a_build_is_known_by_its_file() {
         let whole = fs::read(env::current_exe().unwrap()).unwrap();
-        let expected: String = Sha256::digest(&whole).iter().map(|byte| format!("{byte:02x}")).collect();
+        let expected = hexadecimal(&Sha256::digest(&whole));
         assert_eq!(fingerprint().unwrap(), expected);
         assert_eq!(fingerprint().unwrap(), expected, "the second time too");
     }

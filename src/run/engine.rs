@@ -68,7 +68,7 @@ pub async fn run(options: Options, folder: Folder, audience: &dyn Audience, shut
 
     let mut run = Run { plan, path, recorder, journal, rows_before, rows_after, audience, shutdown };
     run.write_reports().await;
-    run.go(on).await;
+    Box::pin(run.go(on)).await;
     let end = if run.shutdown.is_cancelled() { RunEnd::Interrupted } else { RunEnd::Completed };
     run.say(EventKind::RunFinished(end)).await;
     let result = run.write_reports().await;
@@ -103,7 +103,7 @@ impl Run<'_> {
         };
         let platform = result::Platform { kubernetes: Some(place.kubernetes.clone()), ..self.plan.platform.clone() };
         self.say(EventKind::PlatformReady(platform)).await;
-        self.alone(&mut place).await;
+        Box::pin(self.alone(&mut place)).await;
         if let Some(stopping) = place.stopping() {
             self.audience.step(stopping);
         }
@@ -117,7 +117,7 @@ impl Run<'_> {
             Some(Err(error)) => return self.say(EventKind::RunError(chain(&error))).await,
             None => return,
         };
-        match self.shutdown.clone().run_until_cancelled(place.may_begin()).await {
+        match self.shutdown.clone().run_until_cancelled(Box::pin(place.may_begin())).await {
             Some(Ok(())) => {
                 self.journal.keep_in(&place.cluster, &self.plan.run).await;
                 self.trials(place, &lease).await;

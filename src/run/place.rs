@@ -20,6 +20,7 @@ use crate::{
     deploy::{self, DeployError, ImageFrom, Installed, Storage, Workload, wait::NotUp},
     event::{Clock, PodFacts},
     fault::heal::{self, LeftUndone},
+    kind,
     platform::{Defaults, Platform, PlatformError, SandboxPlatform},
     prober::{
         Likeness, Note, Prober,
@@ -35,9 +36,6 @@ const SPEED: u32 = 10;
 
 /// The folder that the sandbox's nodes share.
 const SHARED_FOLDER: &str = "/var/comeback";
-
-/// The context of the cluster that `comeback cluster up` makes unless it is told another name.
-const KIND_CONTEXT: &str = "kind-comeback";
 
 /// Where a run is to take place.
 #[derive(Debug)]
@@ -104,8 +102,9 @@ pub enum ConnectError {
 impl OnCluster {
     /// Looks at the cluster that `place` means: `kind`, or a context of the kubeconfig. Nothing is changed in it.
     pub async fn connect(place: &str) -> Result<Self, ConnectError> {
-        let wanted = if place == "kind" { KIND_CONTEXT } else { place };
-        let opened = open(Some(wanted), Workload::target(TargetShape::default())).await?;
+        // The cluster that `comeback cluster up` makes unless it is told another name.
+        let wanted = if place == "kind" { kind::Name::default().context() } else { place.to_owned() };
+        let opened = open(Some(&wanted), Workload::target(TargetShape::default())).await?;
         let (cluster, context) = (opened.cluster, opened.context);
         let unusable = |source| ConnectError::Cluster { context: context.clone(), source };
         let kubernetes = cluster.version().await.map_err(unusable)?;

@@ -15,7 +15,7 @@ mod sql;
 mod tables;
 
 pub use self::{
-    rows::{Row, TrialKey},
+    rows::{Row, TrialKey, hexadecimal},
     settle::settle,
     sql::{Password, Server, Session, SqlError, SqlErrorKind},
     tables::{DATABASE, Tables, drop_earlier},

@@ -38,8 +38,9 @@ impl Row {
     }
 }
 
-/// Bytes as text.
-pub(super) fn hexadecimal(bytes: &[u8]) -> String {
+/// Bytes as text, two digits each.
+#[must_use]
+pub fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |text, byte| text + &format!("{byte:02x}"))
 }
 

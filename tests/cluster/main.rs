@@ -6,6 +6,15 @@ mod machine;
 
 use std::time::Duration;
 
+use comeback::{
+    cluster::{Cluster, lease::RunLease},
+    deploy::{NAMESPACE, Workload},
+    sandbox::{Options, Sandbox},
+    scenario::TargetShape,
+};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::PostParams;
+
 use machine::{Machine, OURS, node};
 use nix::sys::signal::Signal;
 
@@ -129,12 +138,48 @@ fn a_cluster_of_ours_that_is_not_as_asked_for_is_kept_as_it_is() {
 #[test]
 fn stopped_nodes_are_started_and_paused_ones_go_on() {
     let machine = Machine::new();
-    machine.has_nodes(&[node("control-plane", "exited", OURS), node("worker", "paused", OURS), node("worker", "running", OURS)]);
+    let of = |role, state| node(role, state, OURS);
+    machine.has_nodes(&[of("control-plane", "exited"), of("control-plane", "paused"), of("worker", "paused"), of("worker", "exited")]);
     machine.is_made();
     machine.fails("kind get", "ERROR: far enough for this test");
     machine.cluster("up", &["--engine", "sqld"]).ended_with(4);
     assert!(machine.asked("docker start n0") && machine.asked("docker unpause n1"), "{}", machine.log());
     assert!(!machine.asked("docker start n1") && !machine.asked("kind create"), "{}", machine.log());
+    // A run may be at work that has stopped them; nobody could say.
+    assert!(!machine.log().contains("n2") && !machine.log().contains("n3"), "{}", machine.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn under_a_run_nothing_is_started_and_nothing_removed() {
+    let sandbox = Sandbox::start(Options::new(env!("CARGO_BIN_EXE_comeback"))).await.expect("the sandbox starts");
+    let cluster = Cluster::new(sandbox.client().await.expect("a client"), Workload::target(TargetShape::default()));
+    let namespace = serde_json::from_value(serde_json::json!({"metadata": {"name": NAMESPACE}})).expect("a namespace");
+    cluster.all::<Namespace>().create(&PostParams::default(), &namespace).await.expect("the namespace is made");
+    let machine = Machine::new();
+    machine.has_nodes(&[node("control-plane", "running", OURS), node("worker", "exited", OURS)]);
+    machine.is_made();
+    machine.answers("kind get", &sandbox.kubeconfig_text());
+
+    let lease = RunLease::acquire(&cluster, "run-7").await.expect("it is free");
+    for (command, remedy) in [("up", "Ctrl-C"), ("down", "`--force`")] {
+        let ran = tokio::task::block_in_place(|| machine.cluster(command, &[]));
+        ran.ended_with(4);
+        assert!(
+            ran.stderr.contains("run run-7 on ") && ran.stderr.contains("is at work on cluster") && ran.stderr.contains(remedy),
+            "{}",
+            ran.stderr
+        );
+    }
+    assert!(
+        !machine.asked("docker start") && !machine.asked("kind delete") && machine.folder().join("made.json").exists(),
+        "{}",
+        machine.log()
+    );
+    tokio::task::block_in_place(|| machine.cluster("down", &["--force"])).ended_with(0);
+    assert!(machine.asked("kind delete cluster"), "{}", machine.log());
+    lease.release().await.expect("it is ours");
+    tokio::task::block_in_place(|| machine.cluster("down", &[])).ended_with(0);
+    sandbox.stop().await;
 }
 
 #[test]

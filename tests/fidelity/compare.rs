@@ -65,8 +65,8 @@ pub(crate) fn strangers(scenario: &str, told: &Told, golden: &Golden, difference
             || ours.iter().any(|one| !one.instead.is_empty() && one.instead == seen)
             || ours.iter().any(|one| one.passes_over) && variants.iter().any(|variant| passes_over(&seen, variant));
         if !known {
-            let told = |lines: &Sequence| lines.iter().map(|line| format!("      {line}\n")).collect::<String>();
-            let all: String = variants.iter().map(|variant| format!("    recorded:\n{}", told(variant))).collect();
+            let told = |lines: &Sequence| lines.iter().fold(String::new(), |text, line| text + &format!("      {line}\n"));
+            let all: String = variants.iter().fold(String::new(), |text, variant| text + &format!("    recorded:\n{}", told(variant)));
             strange.push(format!("{scenario}: {object}\n    seen here:\n{}{all}", told(&seen)));
         }
     }

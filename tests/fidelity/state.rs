@@ -79,7 +79,7 @@ pub(crate) fn of(object: &Value, pod: &dyn Fn(&str) -> String) -> State {
             conditions(object, &mut state);
         }
         "ReplicaSet" => {
-            counts(object, &mut state, &["replicas", "fullyLabeledReplicas", "readyReplicas", "availableReplicas", "terminatingReplicas"])
+            counts(object, &mut state, &["replicas", "fullyLabeledReplicas", "readyReplicas", "availableReplicas", "terminatingReplicas"]);
         }
         "StatefulSet" => {
             counts(object, &mut state, &["replicas", "currentReplicas", "updatedReplicas", "readyReplicas", "availableReplicas"]);

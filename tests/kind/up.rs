@@ -4,7 +4,7 @@
 //! else what kind pulls.
 
 use std::{
-    env, fs,
+    fs,
     os::unix::process::CommandExt as _,
     path::Path,
     process::{Child, Command, ExitStatus, Output, Stdio},
@@ -97,7 +97,7 @@ impl Bed {
         assert!(!Path::new("/var/tmp/comeback/kind").join(self.name).exists(), "its folder is gone");
         let kubeconfig = fs::read_to_string(self.folder.path().join("kubeconfig")).unwrap_or_default();
         assert!(!kubeconfig.contains(self.name), "{kubeconfig}");
-        assert!(!env::temp_dir().join(format!("comeback-kind-{}.lock", self.name)).exists(), "its lock is gone");
+        assert!(!Path::new("/var/tmp/comeback/kind").join(format!("{}.lock", self.name)).exists(), "its lock is gone");
     }
 }
 
