@@ -21,7 +21,7 @@ fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
 fn the_standard_suite_is_ok_a_line_a_file() {
     let (stdout, stderr, code) = outcome(&comeback(root(), &["check", "scenarios"]));
     let names = ["crash-node-stateful", "crash-node", "delete-pod", "drain-node", "kill-process", "steady"];
-    let expected: String = names.iter().map(|name| format!("scenarios/{name}.yaml: ok\n")).collect();
+    let expected = names.iter().fold(String::new(), |text, name| text + &format!("scenarios/{name}.yaml: ok\n"));
     assert_eq!((stdout, stderr.as_str(), code), (expected, "", 0));
 }
 
