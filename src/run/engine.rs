@@ -117,7 +117,7 @@ impl Run<'_> {
             Some(Err(error)) => return self.say(EventKind::RunError(chain(&error))).await,
             None => return,
         };
-        match self.shutdown.clone().run_until_cancelled(place.may_begin()).await {
+        match self.shutdown.clone().run_until_cancelled(Box::pin(place.may_begin())).await {
             Some(Ok(())) => {
                 self.journal.keep_in(&place.cluster, &self.plan.run).await;
                 self.trials(place, &lease).await;
@@ -167,7 +167,7 @@ impl Run<'_> {
         let (plan, audience) = (&self.plan.trials[index], self.audience);
         audience.step("making the place ready");
         let making_ready = place.make_ready(plan.scenario.target, self.recorder.clock(), || self.recorder.notes());
-        let Ready { cluster, platform, prober, address, fresh } = match self.shutdown.run_until_cancelled(making_ready).await {
+        let Ready { cluster, platform, prober, address, fresh } = match self.shutdown.run_until_cancelled(Box::pin(making_ready)).await {
             Some(Ok(ready)) => ready,
             Some(Err(error)) => {
                 for event in [EventKind::TrialStarted, EventKind::TrialError(chain(&error)), EventKind::TrialFinished(TrialEnd::Completed)]
