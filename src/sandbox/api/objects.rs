@@ -146,8 +146,9 @@ fn one(cluster: &Arc<Cluster>, asked: &Asked, place: &ObjectPlace, key: &Key) ->
             of_kind(key.kind, &body)?;
             check_fields(asked, key.kind, &body)?;
             in_namespace(place, &mut body)?;
-            if store.get(key.kind, &key.namespace, &key.name).is_none() && key.kind == Kind::Lease {
-                // Leases alone may be made by an update, as Kubernetes has it.
+            let is_meant_anew = key.kind == Kind::Lease && body.text("/metadata/uid").is_empty();
+            if is_meant_anew && store.get(key.kind, &key.namespace, &key.name).is_none() {
+                // Leases alone may be made by an update, as Kubernetes has it; not one that is to be the one with this uid.
                 return Ok(json_response(StatusCode::CREATED, &*store.create(key.kind, body, asked.is_dry_run())?));
             }
             let object = store.update(key, Part::Main, asked.is_dry_run(), |object| {
