@@ -3,7 +3,10 @@
 //! On the sandbox a sequence must be one of the variants, line for line, but for the [`Difference`]s that are listed with a reason. A real Kubernetes
 //! may show an order that no recorded run happened to show; that makes nothing red, as long as each of its steps is [`explained`] by the variants.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+};
 
 use serde::Deserialize;
 
@@ -65,9 +68,11 @@ pub(crate) fn strangers(scenario: &str, told: &Told, golden: &Golden, difference
             || ours.iter().any(|one| !one.instead.is_empty() && one.instead == seen)
             || ours.iter().any(|one| one.passes_over) && variants.iter().any(|variant| passes_over(&seen, variant));
         if !known {
-            let told = |lines: &Sequence| lines.iter().map(|line| format!("      {line}\n")).collect::<String>();
-            let all: String = variants.iter().map(|variant| format!("    recorded:\n{}", told(variant))).collect();
-            strange.push(format!("{scenario}: {object}\n    seen here:\n{}{all}", told(&seen)));
+            let mut text = format!("{scenario}: {object}\n");
+            for (what, lines) in std::iter::once(("seen here", &seen)).chain(variants.iter().map(|variant| ("recorded", variant))) {
+                writeln!(text, "    {what}:\n      {}", lines.join("\n      ")).expect("a text can be written to");
+            }
+            strange.push(text);
         }
     }
     for object in golden.objects.keys() {
