@@ -42,7 +42,7 @@ pub(crate) fn tell(sights: &[Sight]) -> Told {
             }
             continue;
         }
-        let now = (!sight.gone).then(|| {
+        let mut now = (!sight.gone).then(|| {
             let mut now = state::of(&sight.object, &|uid| names.pod(uid));
             for (field, known) in [("uid", &names.uids), ("address", &names.addresses)] {
                 if let Some(value) = now.get_mut(field) {
@@ -51,13 +51,21 @@ pub(crate) fn tell(sights: &[Sight]) -> Told {
             }
             now
         });
+        // Those that leave and those that come do so independently of each other, too.
+        if let Some(leaving) = now.as_mut().and_then(|now| now.remove(state::LEAVING)) {
+            let name = || format!("{}, pods that leave", names.of(&sight.object));
+            let count = State::from([("count".to_owned(), leaving)]);
+            Object::find(&mut objects, &format!("{uid}/leaving"), name).take(Some(count));
+        }
         Object::find(&mut objects, uid, || names.of(&sight.object)).take(now);
         if let (Some(node), "Pod") = (sight.object["spec"]["nodeName"].as_str(), state::kind(&sight.object)) {
             places.insert(names.pod(uid).replace(' ', "-"), names.node(node).replace(' ', "-"));
         }
     }
     // A set of an earlier template, which nothing happens to.
-    objects.retain(|one| !(one.name == "replica set" && one.lines.len() == 1 && one.lines[0].contains(" wanted=0")));
+    let idle = |one: &Object| one.name == "replica set" && one.lines.len() == 1 && one.lines[0].contains(" wanted=0");
+    let keys: Vec<String> = objects.iter().filter(|one| idle(one)).map(|one| one.key.clone()).collect();
+    objects.retain(|one| !keys.iter().any(|key| one.key.starts_with(key)));
     let mut told: Told = objects.into_iter().map(|one| (one.name, one.lines)).collect();
     told.push(("places".to_owned(), step(None, &places).into_iter().collect()));
     told.sort_by(|(one, _), (other, _)| one.cmp(other));

@@ -162,13 +162,15 @@ fn keys(text: &str) -> Sequence {
     let mut keys = Sequence::new();
     for line in text.lines() {
         let indent = line.len() - line.trim_start().len();
-        if line.trim_start() == "Events:" || line.starts_with("Events:") {
+        if line.starts_with("Events:") {
             // What happened is another matter.
             keys.push("Events:".to_owned());
             break;
         }
         let Some((key, _)) = line.trim_start().split_once(':') else { continue };
-        if key.contains("  ") || key.contains('/') || key.contains('=') || key.is_empty() || key.len() > 40 {
+        // Which sizes of pages there are is the machine's.
+        let is_of_the_machine = key.starts_with("hugepages-");
+        if is_of_the_machine || key.contains("  ") || key.contains('/') || key.contains('=') || key.is_empty() || key.len() > 40 {
             continue;
         }
         let key = format!("{}{key}:", "· ".repeat(indent / 2));

@@ -9,8 +9,11 @@ use crate::recorder::Sight;
 /// The state of an object: fields and their values, neither with a space in it.
 pub(crate) type State = BTreeMap<String, String>;
 
-/// What recurs in every object's own words.
+/// What stands for a field that is not there.
 pub(crate) const NONE: &str = "none";
+
+/// The field that counts pods on their way out.
+pub(crate) const LEAVING: &str = "terminating";
 
 /// Whether a recording is about this object: of the volumes, the one of the claim.
 pub(crate) fn concerns(object: &Value, claim: &str) -> bool {

@@ -18,7 +18,7 @@ use serde_json::{Map, Value, json};
 use self::{
     fields::typed,
     names::{check_name, is_label_value},
-    pod::{add_tolerations, check_pod_spec, complete_pod_spec},
+    pod::{add_account_and_priority, add_tolerations, check_pod_spec, complete_pod_spec},
 };
 use super::{
     kinds::Kind,
@@ -39,6 +39,7 @@ pub(crate) fn complete(kind: Kind, object: &mut Value) {
             if let Some(spec) = object.get_mut("spec") {
                 complete_pod_spec(spec);
                 add_tolerations(object);
+                add_account_and_priority(object);
             }
             default(object, "/status/phase", "Pending");
             default(object, "/status/qosClass", "BestEffort");

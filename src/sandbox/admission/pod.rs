@@ -25,6 +25,16 @@ pub(super) fn add_tolerations(pod: &mut Value) {
     }
 }
 
+/// Gives a pod the account and the priority that every pod has unless it asks for others.
+pub(super) fn add_account_and_priority(pod: &mut Value) {
+    default(pod, "/spec/serviceAccountName", "default");
+    let account = pod.text("/spec/serviceAccountName").to_owned();
+    // The field's old name is still filled.
+    default(pod, "/spec/serviceAccount", account);
+    default(pod, "/spec/priority", 0);
+    default(pod, "/spec/preemptionPolicy", "PreemptLowerPriority");
+}
+
 /// Adds what a pod's spec leaves out.
 pub(super) fn complete_pod_spec(spec: &mut Value) {
     for (at, value) in [
@@ -136,6 +146,16 @@ pub(super) fn check_pod_spec(spec: &Value, at: &str, claimed: &[&str], causes: &
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pod_has_an_account_and_a_priority() {
+        let mut pod = json!({ "spec": { "serviceAccountName": "db" } });
+        add_account_and_priority(&mut pod);
+        assert_eq!((pod.text("/spec/serviceAccount"), pod.int("/spec/priority")), ("db", Some(0)));
+        let mut pod = json!({ "spec": {} });
+        add_account_and_priority(&mut pod);
+        assert_eq!((pod.text("/spec/serviceAccountName"), pod.text("/spec/serviceAccount")), ("default", "default"));
+    }
 
     #[test]
     fn a_pod_tolerates_a_silent_node_for_five_minutes_unless_it_says_otherwise() {
