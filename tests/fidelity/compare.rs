@@ -3,10 +3,7 @@
 //! On the sandbox a sequence must be one of the variants, line for line, but for the [`Difference`]s that are listed with a reason. A real Kubernetes
 //! may show an order that no recorded run happened to show; that makes nothing red, as long as each of its steps is [`explained`] by the variants.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt::Write as _,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
