@@ -1,7 +1,7 @@
 //! Where a run takes place: a sandbox that it starts, or a cluster that is there.
 //!
 //! The one room that asks which of the two it is. What differs: who starts and stops it, where the database's image and password come from, from
-//! where SQL is spoken, and what outlives the run. After [`Place::start`] the trials are the same everywhere.
+//! where SQL is spoken, and what outlives the run. After `Place::start` the trials are the same everywhere.
 //!
 //! | | sandbox | any other cluster |
 //! |---|---|---|
