@@ -74,7 +74,9 @@ impl There {
         let folder = self.folder.path().join(out);
         fs::create_dir_all(&folder).expect("a folder");
         let stream = |name: &str| File::create(folder.join(name)).expect("a file for a stream");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_comeback"));
+        // The program that put the database up: its prober takes no other build.
+        let program = env::var_os("COMEBACK_PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_comeback").into());
+        let mut command = Command::new(program);
         // From a folder without scenarios: what it needs is in it.
         command.args(args).current_dir(&folder).stdin(Stdio::null()).stdout(stream("stdout")).stderr(stream("stderr"));
         Running { child: command.spawn().expect("start comeback"), folder }
