@@ -12,7 +12,8 @@
 //! - `types`, `fault` and `duration` are the one definition of what a scenario is. Their doc comments become the JSON Schema ([`schema()`])
 //!   and so what an editor shows.
 //! - `yaml` makes a tree in which every key and value knows its place. It bounds what a hostile file can cost: size, depth, aliases.
-//! - `read` walks the tree into the types, with the tools in `walk`. It stops at nothing: every error of every file is reported at once.
+//! - `read` walks the tree into the types, and `read_fault` into the faults, with the tools in `walk`. They stop at nothing: every error of every
+//!   file is reported at once.
 //! - `diagnostics` shows them with file, line, column, excerpt and a suggestion.
 //! - `suite` finds the files, and holds the standard suite, which is embedded in the program.
 //!
@@ -26,6 +27,7 @@ mod diagnostics;
 mod duration;
 mod fault;
 mod read;
+mod read_fault;
 mod schema;
 mod source;
 mod suite;
@@ -35,7 +37,13 @@ mod yaml;
 
 pub use diagnostics::{Diagnostic, Diagnostics};
 pub use duration::HumanDuration;
-pub use fault::{Assist, CrashNode, DeletePod, DrainNode, FaultSpec, KillProcess, NodeChoice, Signal};
+pub(crate) use fault::for_every_fault;
+pub use fault::{
+    After, Assist, BreakEndpoints, Controller, CordonNode, CrashNode, Cue, DelayNetwork, DeletePod, DrainNode, EvictPod, ExhaustMemory,
+    FailAttach, FaultSpec, FillVolume, FreezeNode, FreezeProcess, Injection, IsolateNode, IsolatePod, KillContainer, KillProcess, Level,
+    LossyNetwork, NodeChoice, Percent, RebootNode, ResetConnections, RestartWorkload, ScaleToZero, Signal, SlowVolume, StopApiServer,
+    StopController, StopKubelet, TaintEffect, TaintNode, Toll,
+};
 pub use read::parse;
 pub use schema::schema;
 pub use suite::{MAX_FILE, ScenarioFile, Suite};

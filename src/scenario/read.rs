@@ -6,14 +6,14 @@
 use std::{collections::BTreeMap, num::NonZeroU32, ops::RangeInclusive, time::Duration};
 
 use super::{
-    Assist, CrashNode, DeletePod, Diagnostics, DrainNode, Expect, FaultSpec, HumanDuration, KillProcess, Limit, Load, MovedTo, NodeChoice,
-    Probe, Rate, Scenario, ServiceAddress, Signal, TargetShape,
+    CrashNode, Diagnostics, Expect, FaultSpec, HumanDuration, Injection, Limit, Load, MovedTo, Probe, Rate, Scenario, ServiceAddress,
+    TargetShape,
     diagnostics::{Diagnostic, Excerpt, listed, quoted},
-    fault::MAX_PROCESS,
+    read_fault::faults,
     source::Source,
     types::{
-        MAX_ABOUT, MAX_DURATION, MAX_FAULTS, MAX_IN_FLIGHT, MAX_LOST_ROWS, MAX_PROBE, MAX_RATE, MAX_REPEAT, MAX_ROWS_BEFORE, MAX_TAGS,
-        MAX_WRITERS, MIN_EVERY, PLATFORMS, VERSION,
+        MAX_ABOUT, MAX_DURATION, MAX_IN_FLIGHT, MAX_LOST_ROWS, MAX_PROBE, MAX_RATE, MAX_REPEAT, MAX_ROWS_BEFORE, MAX_TAGS, MAX_WRITERS,
+        MIN_EVERY, PLATFORMS, VERSION,
     },
     walk::{Fields, Reader, choice, duration, entries, list, nearest, text, whole},
     yaml::{self, Node, Value},
@@ -21,9 +21,6 @@ use super::{
 
 /// More than nothing, and no longer than anybody waits.
 const SOME_TIME: RangeInclusive<Duration> = Duration::from_nanos(1)..=MAX_DURATION;
-
-/// As [`SOME_TIME`], or nothing.
-const ANY_TIME: RangeInclusive<Duration> = Duration::ZERO..=MAX_DURATION;
 
 /// What a file says, as far as it can be told.
 pub(super) struct Document {
@@ -140,11 +137,11 @@ fn waits_fit(
 }
 
 /// Notes a node that would be started again only after the run has given up.
-fn restores_fit(fields: &Fields<'_>, faults: Option<&[FaultSpec]>, give_up_after: Option<HumanDuration>, reader: &mut Reader<'_>) {
+fn restores_fit(fields: &Fields<'_>, faults: Option<&[Injection]>, give_up_after: Option<HumanDuration>, reader: &mut Reader<'_>) {
     let (Some(give_up), Some(node)) = (give_up_after, fields.node("giveUpAfter")) else { return };
-    let restores = faults.into_iter().flatten().filter_map(|fault| match fault {
+    let restores = faults.into_iter().flatten().filter_map(|injection| match &injection.fault {
         FaultSpec::CrashNode(CrashNode { restore_after, .. }) => *restore_after,
-        FaultSpec::KillProcess(_) | FaultSpec::DeletePod(_) | FaultSpec::DrainNode(_) => None,
+        _ => None,
     });
     if let Some(latest) = restores.max().filter(|latest| *latest > give_up) {
         let message = format!("the run gives up after `{give_up}`, before `restoreAfter` (`{latest}`) has passed");
@@ -203,7 +200,7 @@ fn tags(node: &Node, reader: &mut Reader<'_>) -> Option<Vec<String>> {
     })
 }
 
-fn some_time(node: &Node, reader: &mut Reader<'_>) -> Option<HumanDuration> {
+pub(super) fn some_time(node: &Node, reader: &mut Reader<'_>) -> Option<HumanDuration> {
     duration(node, &SOME_TIME, reader)
 }
 
@@ -271,128 +268,6 @@ fn probe(node: &Node, reader: &mut Reader<'_>) -> Option<Probe> {
     Some(probe)
 }
 
-fn faults(node: &Node, reader: &mut Reader<'_>) -> Option<Vec<FaultSpec>> {
-    if node.value == Value::Null {
-        reader.wrong_type(node, "a list of faults", Some("write `faults: []` for the control trial, which breaks nothing".into()));
-        return None;
-    }
-    list(node, "a list of faults such as `[deletePod]`", MAX_FAULTS, reader, fault)
-}
-
-fn fault(node: &Node, reader: &mut Reader<'_>) -> Option<FaultSpec> {
-    const EXPECTED: &str = "a fault, which is a map with one key, such as `deletePod: { grace: 30s }`";
-    if let Value::Text(name) = &node.value {
-        return known_fault(name, node, reader);
-    }
-    let entries = entries(node, EXPECTED, reader)?;
-    let [(name, key, parameters), more @ ..] = &entries[..] else {
-        // A map whose only keys are faulty has been reported.
-        if matches!(&node.value, Value::Map(entries) if entries.is_empty()) {
-            reader.wrong_value(node, EXPECTED, None);
-        }
-        return None;
-    };
-    if let [(other, second, _), ..] = more {
-        let help = if is_fault(other) {
-            "make each an item of the list, with a dash of its own".to_owned()
-        } else {
-            format!("indent what belongs to the fault: `- {name}: {{ {other}: ... }}`")
-        };
-        let diagnostic = Diagnostic::at(
-            reader.excerpt(second, "one too many"),
-            format!("a fault is a map with one key, this one has {}", entries.len()),
-        )
-        .see(reader.excerpt(key, "the fault"))
-        .help(help);
-        reader.found.push(diagnostic);
-    }
-    let spec = known_fault(name, key, reader)?;
-    if parameters.value == Value::Null {
-        return Some(spec);
-    }
-    let spec = reader.step(*name, |reader| match spec {
-        FaultSpec::KillProcess(_) => kill_process(parameters, reader).map(FaultSpec::KillProcess),
-        FaultSpec::DeletePod(_) => delete_pod(parameters, reader).map(FaultSpec::DeletePod),
-        FaultSpec::DrainNode(_) => drain_node(parameters, reader).map(FaultSpec::DrainNode),
-        FaultSpec::CrashNode(_) => crash_node(parameters, reader).map(FaultSpec::CrashNode),
-    });
-    spec.filter(|_| more.is_empty())
-}
-
-fn is_fault(name: &str) -> bool {
-    FaultSpec::all().iter().any(|spec| spec.name() == name)
-}
-
-/// The fault of that name with its defaults; a name that is not known is noted.
-fn known_fault(name: &str, node: &Node, reader: &mut Reader<'_>) -> Option<FaultSpec> {
-    let all = FaultSpec::all();
-    let names = all.iter().map(FaultSpec::name);
-    let known = all.iter().find(|spec| spec.name() == name).cloned();
-    if known.is_none() {
-        let diagnostic = Diagnostic::at(reader.excerpt(node, "no such fault"), format!("unknown fault {}", quoted(name)));
-        let diagnostic = match nearest(name, names.clone()) {
-            Some(meant) => diagnostic.help(format!("did you mean `{meant}`?")),
-            None => diagnostic,
-        };
-        reader.found.push(diagnostic.note(format!("the faults are {}", listed(names))));
-    }
-    known
-}
-
-fn kill_process(node: &Node, reader: &mut Reader<'_>) -> Option<KillProcess> {
-    let mut fields = Fields::of(node, "a map such as `{ process: engine, signal: SIGKILL }`", reader)?;
-    let default = KillProcess::default();
-    let process = fields.optional("process", reader, |node, r| {
-        let expected = format!("the name of a process, of 1 to {MAX_PROCESS} characters and without a path");
-        text(node, &expected, r, |text| {
-            (1..=MAX_PROCESS).contains(&text.chars().count()) && !text.chars().any(|c| c == '/' || c.is_control())
-        })
-    });
-    let signal = fields.optional("signal", reader, signal);
-    fields.finish(reader);
-    Some(KillProcess { process: process.unwrap_or(default.process), signal: signal.unwrap_or(default.signal) })
-}
-
-fn signal(node: &Node, reader: &mut Reader<'_>) -> Option<Signal> {
-    if let Value::Whole(_, number) = &node.value {
-        reader.wrong_type(
-            node,
-            "the name of a signal such as `SIGKILL`",
-            Some(format!("the names are in `man 7 signal`; `kill -l {number}` tells this one")),
-        );
-        return None;
-    }
-    choice(node, &Signal::ALL, "a signal", reader)
-}
-
-fn delete_pod(node: &Node, reader: &mut Reader<'_>) -> Option<DeletePod> {
-    let mut fields = Fields::of(node, "a map such as `{ grace: 30s }`", reader)?;
-    let grace = fields.optional("grace", reader, grace);
-    fields.finish(reader);
-    Some(DeletePod { grace })
-}
-
-fn drain_node(node: &Node, reader: &mut Reader<'_>) -> Option<DrainNode> {
-    let mut fields = Fields::of(node, "a map such as `{ node: target, grace: 30s }`", reader)?;
-    let chosen = fields.optional("node", reader, |node, r| choice(node, &NodeChoice::ALL, "a choice of node", r));
-    let grace = fields.optional("grace", reader, grace);
-    fields.finish(reader);
-    Some(DrainNode { node: chosen.unwrap_or_default(), grace })
-}
-
-fn crash_node(node: &Node, reader: &mut Reader<'_>) -> Option<CrashNode> {
-    let mut fields = Fields::of(node, "a map such as `{ node: target, restoreAfter: 90s }`", reader)?;
-    let chosen = fields.optional("node", reader, |node, r| choice(node, &NodeChoice::ALL, "a choice of node", r));
-    let restore_after = fields.optional("restoreAfter", reader, |node, r| duration(node, &ANY_TIME, r));
-    let assist = fields.optional("assist", reader, |node, r| choice(node, &Assist::ALL, "a kind of assist", r));
-    fields.finish(reader);
-    Some(CrashNode { node: chosen.unwrap_or_default(), restore_after, assist: assist.unwrap_or_default() })
-}
-
-fn grace(node: &Node, reader: &mut Reader<'_>) -> Option<HumanDuration> {
-    duration(node, &ANY_TIME, reader)
-}
-
 fn expect(node: &Node, reader: &mut Reader<'_>) -> Option<Expect> {
     let mut fields = Fields::of(node, "a map such as `{ recoveryWithin: 30s }`", reader)?;
     let default = Expect::default();
@@ -409,7 +284,8 @@ fn expect(node: &Node, reader: &mut Reader<'_>) -> Option<Expect> {
     })
 }
 
-fn limit(node: &Node, reader: &mut Reader<'_>) -> Option<Limit> {
+/// A duration, or one for each platform.
+pub(super) fn limit(node: &Node, reader: &mut Reader<'_>) -> Option<Limit> {
     if !matches!(node.value, Value::Map(_)) {
         return some_time(node, reader).map(Limit::Everywhere);
     }
@@ -439,6 +315,7 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+    use crate::scenario::DeletePod;
 
     fn read(text: &str) -> Scenario {
         parse("x.yaml", text).unwrap_or_else(|errors| panic!("{}", errors.render(false)))
@@ -473,7 +350,7 @@ mod tests {
     #[case::quoted("'deletePod'")]
     fn a_fault_with_its_defaults_has_many_forms(#[case] form: &str) {
         let scenario = read(&format!("version: 1\nname: x\nfaults:\n  - {form}\n"));
-        assert_eq!(scenario.faults, [FaultSpec::DeletePod(DeletePod::default())]);
+        assert_eq!(scenario.faults, [FaultSpec::DeletePod(DeletePod::default()).into()]);
     }
 
     #[test]

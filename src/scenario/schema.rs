@@ -2,10 +2,14 @@
 
 use std::sync::LazyLock;
 
-use schemars::{Schema, generate::SchemaSettings};
-use serde_json::Value;
+use schemars::{JsonSchema as _, Schema, generate::SchemaSettings};
+use serde_json::{Value, json};
 
-use super::Scenario;
+use super::{
+    After, FaultSpec, Scenario,
+    fault::{AFTER, DURING, REPEAT},
+    types::MAX_FAULT_REPEAT,
+};
 
 /// The JSON Schema of a scenario file: derived from [`Scenario`], so that its descriptions are the doc comments of the types.
 ///
@@ -14,7 +18,52 @@ use super::Scenario;
 pub fn schema() -> Schema {
     let mut schema = SchemaSettings::draft07().into_generator().into_root_schema_for::<Scenario>();
     schema.insert("title".into(), "A scenario of comeback".into());
+    for name in FaultSpec::all().iter().filter_map(definition_of) {
+        let at = format!("/definitions/{name}/properties");
+        // A fault without parameters of its own has no properties yet.
+        let definition =
+            schema.pointer_mut(&format!("/definitions/{name}")).and_then(Value::as_object_mut).expect("every fault is defined");
+        definition.entry("properties").or_insert_with(|| json!({}));
+        let properties = schema.pointer_mut(&at).and_then(Value::as_object_mut).expect("it was just made");
+        for (key, property) in when() {
+            properties.insert(key.to_owned(), property);
+        }
+    }
     schema
+}
+
+/// The keys that every fault takes beside its own: see [`super::Injection`].
+fn when() -> [(&'static str, Value); 3] {
+    let names: Vec<_> = FaultSpec::all().iter().map(FaultSpec::name).collect();
+    let after = After::json_schema(&mut SchemaSettings::draft07().into_generator());
+    [
+        (
+            AFTER,
+            described(
+                after.to_value(),
+                "What is waited for since the call of the fault before: a time, or what is seen. Default: until the database is back.",
+            ),
+        ),
+        (DURING, described(json!({ "type": "string", "enum": names }), "An earlier fault: this one comes while that one is in force.")),
+        (
+            REPEAT,
+            described(
+                json!({ "type": "integer", "minimum": 1, "maximum": MAX_FAULT_REPEAT }),
+                "How often it is injected within a trial, one after the other.",
+            ),
+        ),
+    ]
+}
+
+fn described(mut schema: Value, description: &str) -> Value {
+    schema["description"] = description.into();
+    schema
+}
+
+/// The name of the definition of a fault's parameters: that of its type.
+fn definition_of(fault: &FaultSpec) -> Option<String> {
+    let mut letters = fault.name().chars();
+    Some(letters.next()?.to_ascii_uppercase().to_string() + letters.as_str())
 }
 
 /// The key of a scenario below which `key` belongs: `load` for `writers`. `None`: it belongs nowhere, or at the top.

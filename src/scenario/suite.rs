@@ -24,13 +24,25 @@ pub const MAX_FILE: u64 = 1024 * 1024;
 const DEFAULT_FOLDER: &str = "scenarios";
 
 /// The standard suite, as it stands in `scenarios/`.
-const BUILT_IN: [(&str, &str); 6] = [
+const BUILT_IN: [(&str, &str); 18] = [
+    ("<built in>/container.yaml", include_str!("../../scenarios/container.yaml")),
+    ("<built in>/control-plane.yaml", include_str!("../../scenarios/control-plane.yaml")),
     ("<built in>/crash-node-stateful.yaml", include_str!("../../scenarios/crash-node-stateful.yaml")),
     ("<built in>/crash-node.yaml", include_str!("../../scenarios/crash-node.yaml")),
+    ("<built in>/crash-while-moving.yaml", include_str!("../../scenarios/crash-while-moving.yaml")),
     ("<built in>/delete-pod.yaml", include_str!("../../scenarios/delete-pod.yaml")),
+    ("<built in>/delete-while-draining.yaml", include_str!("../../scenarios/delete-while-draining.yaml")),
     ("<built in>/drain-node.yaml", include_str!("../../scenarios/drain-node.yaml")),
     ("<built in>/kill-process.yaml", include_str!("../../scenarios/kill-process.yaml")),
+    ("<built in>/kill-while-recovering.yaml", include_str!("../../scenarios/kill-while-recovering.yaml")),
+    ("<built in>/network.yaml", include_str!("../../scenarios/network.yaml")),
+    ("<built in>/node-closed.yaml", include_str!("../../scenarios/node-closed.yaml")),
+    ("<built in>/node-silent.yaml", include_str!("../../scenarios/node-silent.yaml")),
+    ("<built in>/pod.yaml", include_str!("../../scenarios/pod.yaml")),
+    ("<built in>/reboot-node.yaml", include_str!("../../scenarios/reboot-node.yaml")),
+    ("<built in>/slow-network.yaml", include_str!("../../scenarios/slow-network.yaml")),
     ("<built in>/steady.yaml", include_str!("../../scenarios/steady.yaml")),
+    ("<built in>/storage.yaml", include_str!("../../scenarios/storage.yaml")),
 ];
 
 /// A scenario and the file it comes from.
@@ -232,7 +244,29 @@ mod tests {
 
     #[test]
     fn the_standard_suite_is_without_errors() {
-        assert_eq!(names(&Suite::built_in()), ["crash-node-stateful", "crash-node", "delete-pod", "drain-node", "kill-process", "steady"]);
+        assert_eq!(
+            names(&Suite::built_in()),
+            [
+                "container",
+                "control-plane",
+                "crash-node-stateful",
+                "crash-node",
+                "crash-while-moving",
+                "delete-pod",
+                "delete-while-draining",
+                "drain-node",
+                "kill-process",
+                "kill-while-recovering",
+                "network",
+                "node-closed",
+                "node-silent",
+                "pod",
+                "reboot-node",
+                "slow-network",
+                "steady",
+                "storage"
+            ]
+        );
     }
 
     #[test]

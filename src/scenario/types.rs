@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::BTreeMap, num::NonZeroU32, time::Duration};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use super::{FaultSpec, HumanDuration, duration::DURATION_PATTERN};
+use super::{HumanDuration, Injection, duration::DURATION_PATTERN};
 
 /// The version of the format that this program reads.
 pub(super) const VERSION: u32 = 1;
@@ -24,6 +24,9 @@ pub(super) const MAX_TAGS: usize = 32;
 
 /// The most faults of a scenario.
 pub(super) const MAX_FAULTS: usize = 32;
+
+/// How often one fault may be injected within a trial.
+pub(super) const MAX_FAULT_REPEAT: u32 = 100;
 
 /// The most trials of a scenario.
 pub(super) const MAX_REPEAT: u32 = 10_000;
@@ -87,7 +90,7 @@ pub struct Scenario {
     pub probe: Probe,
     /// What is broken, in this order. Empty: the control trial, which demands that nothing happens.
     #[schemars(length(max = MAX_FAULTS))]
-    pub faults: Vec<FaultSpec>,
+    pub faults: Vec<Injection>,
     /// What must hold.
     #[serde(default)]
     pub expect: Expect,
