@@ -1,17 +1,20 @@
-//! Any other cluster: what the Kubernetes API alone can do.
+//! Any other cluster: what the Kubernetes API alone can do, and what the [node helper](super::helper) can, which it starts.
 
 use std::time::Duration;
 
 use super::{
-    Container, Defaults, PlatformError, Signalled,
-    signal::{self, Way},
+    Container, DEAD_MAN, Defaults, Hurt, PlatformError, Signalled, helper,
+    hurt::facts_of,
+    signal::{self, Sent, Way},
 };
-use crate::{cluster::Cluster, scenario::Signal};
+use crate::{cluster::Cluster, event::Fact};
 
 /// A cluster of which nothing is known but its API.
 #[derive(Debug)]
 pub struct ClusterPlatform {
-    cluster: Cluster,
+    pub(super) cluster: Cluster,
+    /// Our own image, as the cluster knows it.
+    image: Option<String>,
 }
 
 impl ClusterPlatform {
@@ -27,25 +30,80 @@ impl ClusterPlatform {
         start_within: Duration::from_mins(10),
         // A few calls, each with its deadline.
         undo_within: Duration::from_mins(1),
+        lasting: Duration::from_secs(30),
     };
 
-    /// The cluster behind this client.
+    /// The cluster behind this client; `image` is our own, for the node helper.
     #[must_use]
-    pub const fn new(cluster: Cluster) -> Self {
-        Self { cluster }
+    pub const fn new(cluster: Cluster, image: Option<String>) -> Self {
+        Self { cluster, image }
+    }
+
+    /// Our own image.
+    ///
+    /// # Errors
+    /// That it is not known.
+    pub(super) fn image(&self) -> Result<&str, String> {
+        self.image.as_deref().ok_or_else(|| "the node helper is our own image, and nobody said what that is called here".to_owned())
     }
 
     pub(super) async fn aim_signal(&self, at: &Container<'_>, process: &str) -> Result<Way, PlatformError> {
         signal::aim(&self.cluster, None, at, process).await
     }
 
-    pub(super) async fn signal(
-        &self,
-        at: &Container<'_>,
-        way: &Way,
-        process: &str,
-        signal: Signal,
-    ) -> Result<Vec<Signalled>, PlatformError> {
+    pub(super) async fn signal(&self, at: &Container<'_>, way: &Way, process: &str, signal: Sent) -> Result<Vec<Signalled>, PlatformError> {
         signal::send(&self.cluster, None, at, way, process, signal).await
     }
+
+    /// What cuts the node off is ended by the node itself when its time is over: nobody else reaches it then.
+    pub(super) async fn begin(&self, hurt: &Hurt, lasts: Duration) -> Result<(), PlatformError> {
+        let at_most = if hurt.cuts_off() { lasts } else { lasts + DEAD_MAN };
+        if let Hurt::FrozenProcess { container, process } = hurt {
+            return signal::freeze(&self.cluster, None, container, process, at_most).await;
+        }
+        self.on_node(hurt, "begin", &at_most.as_secs().max(1).to_string()).await.map(drop)
+    }
+
+    pub(super) async fn end(&self, hurt: &Hurt) -> Result<(), PlatformError> {
+        if let Hurt::FrozenProcess { container, process } = hurt {
+            return signal::thaw(&self.cluster, None, container, process).await;
+        }
+        self.on_node(hurt, "end", "-").await.map(drop)
+    }
+
+    pub(super) async fn look(&self, hurt: &Hurt) -> Result<Vec<Fact>, PlatformError> {
+        if let Hurt::FrozenProcess { container, process } = hurt {
+            return signal::state(&self.cluster, None, container, process).await;
+        }
+        Ok(facts_of(&self.on_node(hurt, "look", "-").await?))
+    }
+
+    pub(super) async fn reset_connections(&self, node: &str, address: &str) -> Result<String, PlatformError> {
+        let words = |verb: &str, seconds: &str| [verb, seconds, "reset-pod", address].map(str::to_owned).to_vec();
+        self.help(node, &words("begin", "30")).await?;
+        tokio::time::sleep(RESET_FOR).await;
+        let facts = self.help(node, &words("look", "-")).await;
+        self.help(node, &words("end", "-")).await?;
+        Ok(format!("packets answered with a reset for {}: {}", humantime::format_duration(RESET_FOR), facts?.trim()))
+    }
+
+    pub(super) async fn exhaust_memory(&self, at: &Container<'_>) -> Result<String, PlatformError> {
+        signal::exhaust(&self.cluster, at).await
+    }
+
+    async fn on_node(&self, hurt: &Hurt, verb: &str, seconds: &str) -> Result<String, PlatformError> {
+        let (Some(node), Some(words)) = (hurt.node(), hurt.words()) else {
+            return Err(PlatformError::NotPossible(format!("{hurt}: no helper can do that")));
+        };
+        let words: Vec<String> = [verb.to_owned(), seconds.to_owned()].into_iter().chain(words).collect();
+        self.help(node, &words).await
+    }
+
+    async fn help(&self, node: &str, words: &[String]) -> Result<String, PlatformError> {
+        let image = self.image().map_err(PlatformError::NotPossible)?;
+        helper::run(&self.cluster, image, node, words).await
+    }
 }
+
+/// How long connections are answered with a reset: long enough for every writer to send something.
+pub(super) const RESET_FOR: Duration = Duration::from_secs(2);

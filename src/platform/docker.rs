@@ -65,8 +65,12 @@ impl Default for Docker {
 /// A container as docker describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Container {
-    /// Whether it runs now.
+    /// Whether it runs now; one that is paused does not.
     pub running: bool,
+    /// Whether it is paused.
+    pub paused: bool,
+    /// When it was started last, as docker writes it.
+    pub started: String,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
 }
@@ -84,6 +88,8 @@ struct State {
     running: bool,
     #[serde(default)]
     paused: bool,
+    #[serde(default)]
+    started_at: String,
 }
 
 #[derive(Deserialize)]
@@ -110,7 +116,12 @@ impl Docker {
         match self.run(&what, &["inspect", "--type", "container", "--format", "{{json .}}", name], ANSWER_DEADLINE).await {
             Ok(text) => {
                 let Inspected { state, config } = serde_json::from_str(&text).map_err(|source| DockerError::Answer { what, source })?;
-                Ok(Some(Container { running: state.running && !state.paused, labels: config.labels.unwrap_or_default() }))
+                Ok(Some(Container {
+                    running: state.running && !state.paused,
+                    paused: state.paused,
+                    started: state.started_at,
+                    labels: config.labels.unwrap_or_default(),
+                }))
             }
             Err(DockerError::Failed { said, .. }) if said.to_lowercase().contains("no such") => Ok(None),
             Err(error) => Err(error),
@@ -125,6 +136,26 @@ impl Docker {
     /// Starts the container. One that runs is left as it is.
     pub async fn start(&self, name: &str) -> Result<(), DockerError> {
         self.run(&format!("start container `{name}`"), &["start", name], START_DEADLINE).await.map(drop)
+    }
+
+    /// Makes the container stand still, with all its processes.
+    pub async fn pause(&self, name: &str) -> Result<(), DockerError> {
+        self.run(&format!("pause container `{name}`"), &["pause", name], ANSWER_DEADLINE).await.map(drop)
+    }
+
+    /// Lets a container that was paused go on.
+    pub async fn unpause(&self, name: &str) -> Result<(), DockerError> {
+        self.run(&format!("unpause container `{name}`"), &["unpause", name], ANSWER_DEADLINE).await.map(drop)
+    }
+
+    /// Kills the container and starts it again at once.
+    pub async fn restart(&self, name: &str) -> Result<(), DockerError> {
+        self.run(&format!("restart container `{name}`"), &["restart", "--time", "0", name], START_DEADLINE).await.map(drop)
+    }
+
+    /// The program, for a process that has to call it later.
+    pub(super) fn program(&self) -> &str {
+        &self.program
     }
 
     /// Runs a command in the container and returns what it wrote to stdout.

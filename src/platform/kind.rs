@@ -5,14 +5,16 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::{
-    Container, Defaults, PlatformError, Power, Signalled,
-    cluster::ClusterPlatform,
-    docker::Docker,
-    signal::{self, Way},
+    Container, Defaults, Hurt, NODE_SCRIPT, PlatformError, Power, Signalled,
+    cluster::{ClusterPlatform, RESET_FOR},
+    dead_man::{self, Deed},
+    docker::{self, Docker},
+    hurt::facts_of,
+    signal::{self, Sent, Way},
 };
 use crate::{
     cluster::{Cluster, chain},
-    scenario::Signal,
+    event::Fact,
 };
 
 /// The label with which kind marks its containers: the cluster's name.
@@ -21,6 +23,10 @@ const CLUSTER_LABEL: &str = "io.x-k8s.kind.cluster";
 const ROLE_LABEL: &str = "io.x-k8s.kind.role";
 /// What the label says of a node that may be switched off.
 const WORKER: &str = "worker";
+/// What it says of one that runs the control plane.
+const CONTROL_PLANE: &str = "control-plane";
+/// How long a node that lost its power may be off if the run that took it is killed.
+const OFF_AT_MOST: Duration = Duration::from_mins(30);
 /// How long a killed container may take to be seen as ended.
 const OFF_DEADLINE: Duration = Duration::from_secs(10);
 const PERIOD: Duration = Duration::from_millis(100);
@@ -31,6 +37,8 @@ pub struct KindPlatform {
     cluster: Cluster,
     name: String,
     docker: Result<Docker, String>,
+    /// Whether the kernel below can hold packets back.
+    delay: Result<(), String>,
 }
 
 impl KindPlatform {
@@ -41,7 +49,18 @@ impl KindPlatform {
     /// The kind cluster of this name. Asks docker whether it is there: without it the nodes have no power switch.
     pub async fn open(cluster: Cluster, name: impl Into<String>, docker: Docker) -> Self {
         let answer = docker.version().await;
-        Self { cluster, name: name.into(), docker: answer.map(|_| docker).map_err(|error| chain(&error)) }
+        let name = name.into();
+        let docker = answer.map(|_| docker).map_err(|error| chain(&error));
+        let delay = match &docker {
+            Ok(docker) => can_delay(docker, &name).await,
+            Err(why) => Err(why.clone()),
+        };
+        Self { cluster, name, docker, delay }
+    }
+
+    /// Whether packets can be held back here.
+    pub(super) fn can_delay(&self) -> Result<(), String> {
+        self.delay.clone()
     }
 
     /// The name of the cluster, as kind knows it.
@@ -59,18 +78,17 @@ impl KindPlatform {
         signal::aim(&self.cluster, self.docker.as_ref().ok(), at, process).await
     }
 
-    pub(super) async fn signal(
-        &self,
-        at: &Container<'_>,
-        way: &Way,
-        process: &str,
-        signal: Signal,
-    ) -> Result<Vec<Signalled>, PlatformError> {
+    pub(super) async fn signal(&self, at: &Container<'_>, way: &Way, process: &str, signal: Sent) -> Result<Vec<Signalled>, PlatformError> {
         signal::send(&self.cluster, self.docker.as_ref().ok(), at, way, process, signal).await
     }
 
     /// Whether the node's container runs. A name that is not a worker of this cluster is refused.
     pub(super) async fn power(&self, node: &str) -> Result<Power, PlatformError> {
+        Ok(if self.of_role(node, WORKER).await?.running { Power::On } else { Power::Off })
+    }
+
+    /// The container of a node of this cluster that has this role.
+    async fn of_role(&self, node: &str, wanted: &str) -> Result<docker::Container, PlatformError> {
         let refuse = |why: String| Err(PlatformError::NotOurs { node: node.to_owned(), why });
         let Some(container) = self.docker()?.inspect(node).await? else {
             return refuse("docker has no container of that name".to_owned());
@@ -81,16 +99,17 @@ impl KindPlatform {
             None => return refuse("its container was not made by kind".to_owned()),
         }
         match container.labels.get(ROLE_LABEL).map(String::as_str) {
-            Some(WORKER) => {}
-            role => return refuse(format!("its role is `{}`: only workers are switched off", role.unwrap_or("unknown"))),
+            Some(role) if role == wanted => Ok(container),
+            role if wanted == WORKER => refuse(format!("its role is `{}`: only workers are switched off", role.unwrap_or("unknown"))),
+            role => refuse(format!("its role is `{}`, not `{wanted}`", role.unwrap_or("unknown"))),
         }
-        Ok(if container.running { Power::On } else { Power::Off })
     }
 
     pub(super) async fn power_off(&self, node: &str) -> Result<(), PlatformError> {
         if self.power(node).await? == Power::Off {
             return Err(PlatformError::NotPossible(format!("node `{node}` is off already")));
         }
+        self.dead_man(Deed::Start, node, OFF_AT_MOST)?;
         self.docker()?.kill(node).await?;
         let end = Instant::now() + OFF_DEADLINE;
         while self.power(node).await? == Power::On {
@@ -106,7 +125,104 @@ impl KindPlatform {
         if self.power(node).await? == Power::Off {
             self.docker()?.start(node).await?;
         }
+        dead_man::cancel(node);
         Ok(())
+    }
+
+    pub(super) async fn reboot(&self, node: &str) -> Result<(), PlatformError> {
+        self.of_role(node, WORKER).await?;
+        self.dead_man(Deed::Start, node, OFF_AT_MOST)?;
+        let restarted = self.docker()?.restart(node).await;
+        dead_man::cancel(node);
+        Ok(restarted?)
+    }
+
+    /// When the node's container was started: a container has no boot of its own.
+    pub(super) async fn boot(&self, node: &str) -> Result<String, PlatformError> {
+        Ok(self.of_role(node, WORKER).await?.started)
+    }
+
+    pub(super) async fn begin(&self, hurt: &Hurt, at_most: Duration) -> Result<(), PlatformError> {
+        match hurt {
+            Hurt::FrozenProcess { container, process } => {
+                signal::freeze(&self.cluster, self.docker.as_ref().ok(), container, process, at_most).await
+            }
+            Hurt::FrozenNode { node } => {
+                if self.of_role(node, WORKER).await?.paused {
+                    return Ok(());
+                }
+                self.dead_man(Deed::Unpause, node, at_most)?;
+                Ok(self.docker()?.pause(node).await?)
+            }
+            other => self.on_node(other, "begin", &at_most.as_secs().max(1).to_string()).await.map(drop),
+        }
+    }
+
+    pub(super) async fn end(&self, hurt: &Hurt) -> Result<(), PlatformError> {
+        match hurt {
+            Hurt::FrozenProcess { container, process } => signal::thaw(&self.cluster, self.docker.as_ref().ok(), container, process).await,
+            Hurt::FrozenNode { node } => {
+                if self.of_role(node, WORKER).await?.paused {
+                    self.docker()?.unpause(node).await?;
+                }
+                dead_man::cancel(node);
+                Ok(())
+            }
+            other => self.on_node(other, "end", "-").await.map(drop),
+        }
+    }
+
+    pub(super) async fn look(&self, hurt: &Hurt) -> Result<Vec<Fact>, PlatformError> {
+        match hurt {
+            Hurt::FrozenProcess { container, process } => signal::state(&self.cluster, self.docker.as_ref().ok(), container, process).await,
+            Hurt::FrozenNode { node } => {
+                let container = self.of_role(node, WORKER).await?;
+                let value = if container.paused { "paused" } else { "runs" };
+                Ok(vec![Fact { what: format!("node `{node}`"), value: value.to_owned() }])
+            }
+            other => Ok(facts_of(&self.on_node(other, "look", "-").await?)),
+        }
+    }
+
+    pub(super) async fn reset_connections(&self, node: &str, address: &str) -> Result<String, PlatformError> {
+        self.of_role(node, WORKER).await?;
+        let docker = self.docker()?;
+        let run = async |verb: &str, seconds: &str| {
+            docker.exec(node, &["bash", "-c", NODE_SCRIPT, "comeback-node", verb, seconds, "reset-pod", address]).await
+        };
+        run("begin", "30").await?;
+        sleep(RESET_FOR).await;
+        let facts = run("look", "-").await;
+        run("end", "-").await?;
+        let told: Vec<String> = facts_of(&facts?).iter().map(|fact| format!("{}: {}", fact.what, fact.value)).collect();
+        Ok(format!("for {}, {}", humantime::format_duration(RESET_FOR), told.join(", ")))
+    }
+
+    pub(super) async fn exhaust_memory(&self, at: &Container<'_>) -> Result<String, PlatformError> {
+        signal::exhaust(&self.cluster, at).await
+    }
+
+    /// Runs the node script on the node of a hurt.
+    async fn on_node(&self, hurt: &Hurt, verb: &str, seconds: &str) -> Result<String, PlatformError> {
+        let (Some(node), Some(words)) = (hurt.node(), hurt.words()) else {
+            return Err(PlatformError::NotPossible(format!("{hurt}: not on kind")));
+        };
+        let role = match hurt {
+            Hurt::StoppedApiServer { .. } | Hurt::StoppedController { .. } => CONTROL_PLANE,
+            _ => WORKER,
+        };
+        // What is off is not hurt any more, and has lost its rules with its power.
+        if !self.of_role(node, role).await?.running && verb != "begin" {
+            return Ok(String::new());
+        }
+        let head = ["bash", "-c", NODE_SCRIPT, "comeback-node", verb, seconds];
+        let command: Vec<&str> = head.into_iter().chain(words.iter().map(String::as_str)).collect();
+        Ok(self.docker()?.exec(node, &command).await?)
+    }
+
+    fn dead_man(&self, deed: Deed, node: &str, after: Duration) -> Result<(), PlatformError> {
+        dead_man::set(self.docker()?.program(), deed, node, after)
+            .map_err(|source| PlatformError::DeadMan { node: node.to_owned(), source })
     }
 
     fn docker(&self) -> Result<&Docker, PlatformError> {
@@ -116,6 +232,17 @@ impl KindPlatform {
                 self.name
             ))
         })
+    }
+}
+
+/// Whether the kernel below the nodes can hold packets back. Asked in a network that goes with the question.
+async fn can_delay(docker: &Docker, cluster: &str) -> Result<(), String> {
+    // kind calls its first worker so.
+    let node = format!("{cluster}-worker");
+    match docker.exec(&node, &["bash", "-c", NODE_SCRIPT, "comeback-node", "look", "-", "netem"]).await {
+        Ok(told) if told.contains("yes") => Ok(()),
+        Ok(_) => Err("the kernel of this machine has no `sch_netem`, which holds packets back".to_owned()),
+        Err(error) => Err(format!("whether the kernel can hold packets back is not known: {}", chain(&error))),
     }
 }
 
@@ -135,7 +262,7 @@ mod tests {
         let kind = Platform::Kind(KindPlatform::open(fake::cluster(Router::new()).await, "k", broken).await);
         let error = kind.works().unwrap_err().to_string();
         assert!(error.contains("Cannot connect to the Docker daemon") && error.contains("hint: start docker"), "{error}");
-        assert_eq!(kind.can(Capability::NodePower), Ok(()), "kind has a power switch, whether or not it works now");
+        assert!(kind.can(Capability::NodePower).is_ok(), "kind has a power switch, whether or not it works now");
     }
 
     #[tokio::test]

@@ -3,15 +3,21 @@
 //! The place is chosen once, when the run is planned. After that nobody asks "is this the sandbox?", only what it can do
 //! ([`Platform::can`]); a scenario whose fault is not possible there is skipped with the reason.
 //!
-//! | | signal a process | switch a node off |
-//! |---|---|---|
-//! | sandbox | its own path | its own path |
-//! | kind | exec in the container, else docker into the node | docker, which runs the nodes |
-//! | any other cluster | exec in the container | not possible |
+//! | | a process | a node's power | what runs on a node | the control plane |
+//! |---|---|---|---|---|
+//! | sandbox | its own path | its own path | its own path | its own path |
+//! | kind | exec in the container, else docker into the node | docker, which runs the nodes | docker into the node | docker into the node |
+//! | any other cluster | exec in the container | not possible | the node helper, a pod | not possible |
+//!
+//! The least privileged way that works is taken, and named in the record: exec in the container, then the container runtime of the node, then the node
+//! helper. What lasts is a [`Hurt`]: begun, looked at, ended.
 
 mod cluster;
+mod dead_man;
 pub mod docker;
 mod exec;
+mod helper;
+pub mod hurt;
 mod kind;
 pub mod processes;
 mod sandbox;
@@ -24,11 +30,24 @@ use kube::api::ListParams;
 use serde::{Deserialize, Serialize};
 
 use self::docker::DockerError;
-pub use self::{cluster::ClusterPlatform, docker::Docker, kind::KindPlatform, sandbox::SandboxPlatform, signal::Way};
+pub use self::{
+    cluster::ClusterPlatform,
+    dead_man::COMMAND as DEAD_MAN_COMMAND,
+    docker::Docker,
+    helper::COMPONENT as HELPER,
+    hurt::{ContainerName, DEAD_MAN, Hurt},
+    kind::KindPlatform,
+    sandbox::SandboxPlatform,
+    signal::Way,
+};
 use crate::{
     cluster::{Cluster, ClusterError},
+    event::Fact,
     scenario::Signal,
 };
+
+/// Runs on a node, as root: hurts it, mends it, tells how it is.
+pub const NODE_SCRIPT: &str = include_str!("node.bash");
 
 /// How kind names a node towards Kubernetes: `kind://docker/<cluster>/<node>`.
 const KIND_PROVIDER: &str = "kind://";
@@ -62,6 +81,8 @@ pub struct Defaults {
     pub start_within: Duration,
     /// How long an undo is tried that needs nothing but the API server.
     pub undo_within: Duration,
+    /// `for`: how long a fault lasts that does.
+    pub lasting: Duration,
 }
 
 /// What a fault may need beside the Kubernetes API.
@@ -69,8 +90,112 @@ pub struct Defaults {
 pub enum Capability {
     /// Sending a signal to a process in a container.
     SignalProcess,
+    /// Killing a container from outside: its first process ignores what is sent from inside.
+    KillContainer,
+    /// Taking all the memory that a container may have.
+    Memory,
     /// Switching a node off and on.
     NodePower,
+    /// Making a node stand still.
+    NodeFreeze,
+    /// Stopping and starting a node's kubelet.
+    Kubelet,
+    /// Cutting a node off from the network.
+    NodeNetwork,
+    /// Dropping and resetting what goes to a pod.
+    PodNetwork,
+    /// Holding back what goes to a pod.
+    PodDelay,
+    /// Filling a volume that has a size of its own.
+    VolumeSize,
+    /// Making a volume slow.
+    VolumeSpeed,
+    /// Keeping a volume from being attached or mounted.
+    VolumeAttach,
+    /// Stopping and starting the API server.
+    ApiServer,
+    /// Stopping and starting the other parts of the control plane.
+    Controllers,
+}
+
+/// The kinds of places, for what can be said of them beforehand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The embedded cluster.
+    Sandbox,
+    /// A cluster whose nodes are containers of docker.
+    Kind,
+    /// Any other cluster.
+    Cluster,
+}
+
+/// By what something is done, and what one must be allowed to do for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Means {
+    /// The mechanism, as it stands in the record.
+    pub mechanism: &'static str,
+    /// The privilege.
+    pub privilege: &'static str,
+}
+
+impl Place {
+    /// Every kind of place.
+    pub const ALL: [Self; 3] = [Self::Sandbox, Self::Kind, Self::Cluster];
+
+    /// Its name, as `recoveryWithin` knows it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Sandbox => "sandbox",
+            Self::Kind => "kind",
+            Self::Cluster => "cluster",
+        }
+    }
+
+    /// By what a place of this kind can do it.
+    ///
+    /// # Errors
+    /// Why it cannot, for the reader of a report: it fits behind "is not possible here:".
+    pub const fn can(self, capability: Capability) -> Result<Means, &'static str> {
+        const OWN: Means = Means { mechanism: "sandbox: its own path", privilege: "the sandbox's token" };
+        const EXEC: Means = Means { mechanism: "exec in the container", privilege: "create pods/exec" };
+        const DOCKER: Means = Means { mechanism: "docker exec on the node", privilege: "docker on this machine" };
+        const POWER: Means = Means { mechanism: "docker kill, docker start", privilege: "docker on this machine" };
+        const PAUSE: Means = Means { mechanism: "docker pause, docker unpause", privilege: "docker on this machine" };
+        const HELPER: Means = Means { mechanism: "node helper", privilege: "create privileged pods" };
+        const NO_SIZE: &str = "the volume is a folder of this machine, without a size of its own: filling it would fill the machine's disk";
+        const NO_SPEED: &str = "the volume is a folder of this machine, and making that slow would make the whole machine slow";
+        const NO_ATTACH: &str = "the volume is a folder that every node has: nothing attaches it";
+        const OF_THE_STORAGE: &str =
+            "how the volume is stored is not known here, and a disk that may not be the workload's own is never touched";
+        const OF_THE_CLOUD: &str = "the control plane is not reached through the Kubernetes API";
+        match (self, capability) {
+            (Self::Sandbox, _) => Ok(OWN),
+            (Self::Kind | Self::Cluster, Capability::SignalProcess | Capability::Memory) => Ok(EXEC),
+            (Self::Kind, Capability::NodePower) => Ok(POWER),
+            (Self::Kind, Capability::NodeFreeze) => Ok(PAUSE),
+            (
+                Self::Kind,
+                Capability::KillContainer
+                | Capability::Kubelet
+                | Capability::NodeNetwork
+                | Capability::PodNetwork
+                | Capability::PodDelay
+                | Capability::ApiServer
+                | Capability::Controllers,
+            ) => Ok(DOCKER),
+            (
+                Self::Cluster,
+                Capability::KillContainer | Capability::Kubelet | Capability::NodeNetwork | Capability::PodNetwork | Capability::PodDelay,
+            ) => Ok(HELPER),
+            (Self::Cluster, Capability::NodePower | Capability::NodeFreeze) => Err(ClusterPlatform::NO_POWER),
+            (Self::Cluster, Capability::ApiServer | Capability::Controllers) => Err(OF_THE_CLOUD),
+            (Self::Kind, Capability::VolumeSize) => Err(NO_SIZE),
+            (Self::Kind, Capability::VolumeSpeed) => Err(NO_SPEED),
+            (Self::Kind, Capability::VolumeAttach) => Err(NO_ATTACH),
+            (Self::Cluster, Capability::VolumeSize | Capability::VolumeSpeed | Capability::VolumeAttach) => Err(OF_THE_STORAGE),
+        }
+    }
 }
 
 /// Whether a node has power.
@@ -156,6 +281,22 @@ pub enum PlatformError {
         /// Why.
         why: String,
     },
+    /// The node helper did not do what it was sent for.
+    #[error("the helper on node `{node}` failed: {said}")]
+    Helper {
+        /// The node.
+        node: String,
+        /// What it said last.
+        said: String,
+    },
+    /// What would mend the node if the run is killed could not be started.
+    #[error("the process that would mend node `{node}` if this one is killed could not be started")]
+    DeadMan {
+        /// The node.
+        node: String,
+        /// Why.
+        source: std::io::Error,
+    },
     /// A command in the container failed.
     #[error("the list of processes in container `{container}` of pod `{pod}` could not be made: {end}; it said: {said}")]
     Exec {
@@ -171,26 +312,33 @@ pub enum PlatformError {
 }
 
 impl Platform {
-    /// Finds out which place this is: a sandbox says so in its version, kind in the names that it gives its nodes.
-    pub async fn detect(cluster: &Cluster) -> Result<Self, ClusterError> {
+    /// Finds out which place this is: a sandbox says so in its version, kind in the names that it gives its nodes. `image` is our own image as the cluster
+    /// knows it: what the node helper runs.
+    pub async fn detect(cluster: &Cluster, image: Option<&str>) -> Result<Self, ClusterError> {
         if cluster.version().await?.ends_with(SANDBOX_VERSION) {
             return Ok(Self::Sandbox(SandboxPlatform::new(cluster.clone())));
         }
         let nodes = cluster.call("list the nodes", cluster.all::<Node>().list(&ListParams::default())).await?;
         match nodes.items.iter().find_map(kind_cluster) {
             Some(name) => Ok(Self::Kind(KindPlatform::open(cluster.clone(), name, Docker::default()).await)),
-            None => Ok(Self::Cluster(ClusterPlatform::new(cluster.clone()))),
+            None => Ok(Self::Cluster(ClusterPlatform::new(cluster.clone(), image.map(str::to_owned)))),
+        }
+    }
+
+    /// Which kind of place it is.
+    #[must_use]
+    pub const fn place(&self) -> Place {
+        match self {
+            Self::Sandbox(_) => Place::Sandbox,
+            Self::Kind(_) => Place::Kind,
+            Self::Cluster(_) => Place::Cluster,
         }
     }
 
     /// Its name, as `recoveryWithin` knows it.
     #[must_use]
     pub const fn name(&self) -> &'static str {
-        match self {
-            Self::Sandbox(_) => "sandbox",
-            Self::Kind(_) => "kind",
-            Self::Cluster(_) => "cluster",
-        }
+        self.place().name()
     }
 
     /// What a scenario leaves to it.
@@ -214,15 +362,85 @@ impl Platform {
         }
     }
 
-    /// Whether this kind of place can do this at all; whether it works just now is what [`Platform::works`] tells.
+    /// Whether this place can do this at all; whether it works just now is what [`Platform::works`] tells.
     ///
     /// # Errors
     /// Why not, for the reader of a report: it fits behind "is not possible here:".
-    pub fn can(&self, capability: Capability) -> Result<(), String> {
+    pub fn can(&self, capability: Capability) -> Result<Means, String> {
+        let means = self.place().can(capability).map_err(str::to_owned)?;
         match (self, capability) {
-            (Self::Sandbox(_) | Self::Kind(_), Capability::SignalProcess | Capability::NodePower)
-            | (Self::Cluster(_), Capability::SignalProcess) => Ok(()),
-            (Self::Cluster(_), Capability::NodePower) => Err(ClusterPlatform::NO_POWER.to_owned()),
+            (Self::Kind(kind), Capability::PodDelay) => kind.can_delay().map(|()| means),
+            (Self::Cluster(cluster), _) if means.mechanism == "node helper" => cluster.image().map(|_| means),
+            _ => Ok(means),
+        }
+    }
+
+    /// Hurts what is to be hurt, for so long at most and a little longer: then it mends by itself, whatever became of us.
+    pub async fn begin(&self, hurt: &Hurt, lasts: Duration) -> Result<(), PlatformError> {
+        match self {
+            Self::Sandbox(sandbox) => Ok(sandbox.begin(hurt, lasts + DEAD_MAN).await?),
+            Self::Kind(kind) => kind.begin(hurt, lasts + DEAD_MAN).await,
+            Self::Cluster(cluster) => cluster.begin(hurt, lasts).await,
+        }
+    }
+
+    /// Mends it. What is whole is left as it is.
+    pub async fn end(&self, hurt: &Hurt) -> Result<(), PlatformError> {
+        match self {
+            Self::Sandbox(sandbox) => Ok(sandbox.end(hurt).await?),
+            Self::Kind(kind) => kind.end(hurt).await,
+            Self::Cluster(cluster) => cluster.end(hurt).await,
+        }
+    }
+
+    /// How it is.
+    pub async fn look(&self, hurt: &Hurt) -> Result<Vec<Fact>, PlatformError> {
+        match self {
+            Self::Sandbox(sandbox) => Ok(sandbox.look(hurt).await?),
+            Self::Kind(kind) => kind.look(hurt).await,
+            Self::Cluster(cluster) => cluster.look(hurt).await,
+        }
+    }
+
+    /// Resets every connection to this address, once, and says what was reset.
+    pub async fn reset_connections(&self, node: &str, address: &str) -> Result<String, PlatformError> {
+        match self {
+            Self::Sandbox(sandbox) => Ok(sandbox.reset_connections(address).await?),
+            Self::Kind(kind) => kind.reset_connections(node, address).await,
+            Self::Cluster(cluster) => cluster.reset_connections(node, address).await,
+        }
+    }
+
+    /// Takes all the memory that this container may have, and says what became of it.
+    pub async fn exhaust_memory(&self, at: &Container<'_>) -> Result<String, PlatformError> {
+        match self {
+            Self::Sandbox(sandbox) => Ok(sandbox.exhaust_memory(at).await?),
+            Self::Kind(kind) => kind.exhaust_memory(at).await,
+            Self::Cluster(cluster) => cluster.exhaust_memory(at).await,
+        }
+    }
+
+    /// Takes the power from a node and gives it back at once.
+    pub async fn reboot(&self, node: &str) -> Result<(), PlatformError> {
+        match self {
+            Self::Sandbox(_) => {
+                self.power_off(node).await?;
+                self.power_on(node).await
+            }
+            Self::Kind(kind) => kind.reboot(node).await,
+            Self::Cluster(_) => Err(no_power()),
+        }
+    }
+
+    /// What tells one boot of a node from another.
+    pub async fn boot(&self, node: &str) -> Result<String, PlatformError> {
+        match self {
+            Self::Kind(kind) => kind.boot(node).await,
+            Self::Sandbox(SandboxPlatform { cluster, .. }) | Self::Cluster(ClusterPlatform { cluster, .. }) => {
+                let object = cluster.node(node).await?;
+                let info = object.status.and_then(|status| status.node_info);
+                Ok(info.map(|info| info.boot_id).unwrap_or_default())
+            }
         }
     }
 
@@ -232,7 +450,7 @@ impl Platform {
     /// If none matches (the message lists what runs there), or if it cannot be reached.
     pub async fn aim_signal(&self, at: &Container<'_>, process: &str) -> Result<Way, PlatformError> {
         match self {
-            Self::Sandbox(_) => Ok(Way::Sandbox),
+            Self::Sandbox(sandbox) => sandbox.aim_signal(at, process).await,
             Self::Kind(kind) => kind.aim_signal(at, process).await,
             Self::Cluster(cluster) => cluster.aim_signal(at, process).await,
         }
@@ -244,10 +462,11 @@ impl Platform {
     /// # Errors
     /// If none matches: the message lists what runs there.
     pub async fn signal(&self, at: &Container<'_>, way: &Way, process: &str, signal: Signal) -> Result<Vec<Signalled>, PlatformError> {
+        let sent = signal::Sent::only(signal.name());
         match self {
-            Self::Sandbox(sandbox) => Ok(sandbox.signal(at, process, signal).await?),
-            Self::Kind(kind) => kind.signal(at, way, process, signal).await,
-            Self::Cluster(cluster) => cluster.signal(at, way, process, signal).await,
+            Self::Sandbox(sandbox) => Ok(sandbox.signal(at, process, sent.name).await?),
+            Self::Kind(kind) => kind.signal(at, way, process, sent).await,
+            Self::Cluster(cluster) => cluster.signal(at, way, process, sent).await,
         }
     }
 
@@ -290,6 +509,18 @@ impl Platform {
         match self {
             Self::Sandbox(_) => "sandbox: power off",
             Self::Kind(_) => "docker kill",
+            Self::Cluster(_) => ClusterPlatform::NO_POWER,
+        }
+    }
+}
+
+impl Platform {
+    /// How it takes the power from a node and gives it back, for the record.
+    #[must_use]
+    pub const fn reboot_mechanism(&self) -> &'static str {
+        match self {
+            Self::Sandbox(_) => "sandbox: power off and on",
+            Self::Kind(_) => "docker restart",
             Self::Cluster(_) => ClusterPlatform::NO_POWER,
         }
     }

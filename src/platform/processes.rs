@@ -14,6 +14,9 @@ use nix::{
 };
 use serde::{Deserialize, Serialize};
 
+/// What means the first process of a container; no process is called so.
+pub const FIRST_NAME: &str = "@first";
+
 /// The kernel's name for both processes of SQL Server.
 const SERVER: &str = "sqlservr";
 
@@ -21,7 +24,8 @@ const SERVER: &str = "sqlservr";
 pub const FIRST: i32 = 1;
 
 /// Walks `/proc` with what bash itself can do. Arguments: the root of the process files, the process that is meant, the signal or `list`,
-/// the id of a container or nothing. Prints a line a process: number, parent, what was done to it, name.
+/// the id of a container or nothing, after how many seconds what was stopped goes on by itself or nothing. Prints a line a process: number, parent,
+/// what was done to it, its state, name.
 pub(super) const SCRIPT: &str = include_str!("signal.bash");
 
 /// A process.
@@ -33,6 +37,9 @@ pub struct Process {
     pub parent: i32,
     /// The kernel's name for it.
     pub comm: String,
+    /// Whether it stands still: it was stopped by a signal.
+    #[serde(default)]
+    pub stopped: bool,
 }
 
 /// What was seen of the processes of a container, and done to those that are meant.
@@ -64,7 +71,7 @@ impl Report {
     pub(super) fn of_script(text: &str) -> Option<Self> {
         let mut report = Self::default();
         for line in text.lines() {
-            let mut fields = line.splitn(4, ' ');
+            let mut fields = line.splitn(5, ' ');
             let pid = fields.next()?.parse().ok()?;
             let parent = fields.next()?.parse().ok()?;
             match fields.next()? {
@@ -76,7 +83,8 @@ impl Report {
                 }
                 _ => return None,
             }
-            report.running.push(Process { pid, parent, comm: fields.next()?.to_owned() });
+            let stopped = matches!(fields.next()?, "T" | "t");
+            report.running.push(Process { pid, parent, comm: fields.next()?.to_owned(), stopped });
         }
         report.running.sort_by_key(|process| process.pid);
         Some(report)
@@ -100,7 +108,7 @@ pub fn signal(root: &Path, wanted: &str, signal: Option<Signal>) -> Report {
 }
 
 fn is_meant(process: &Process, all: &[Process], wanted: &str) -> bool {
-    if process.comm == wanted {
+    if process.comm == wanted || (wanted == FIRST_NAME && process.pid == FIRST) {
         return true;
     }
     if process.comm != SERVER {
@@ -122,9 +130,10 @@ fn one(root: &Path, pid: i32) -> Option<Process> {
     let (_, rest) = stat.split_once(" (")?;
     let (comm, rest) = rest.rsplit_once(") ")?;
     let mut fields = rest.split_ascii_whitespace();
-    let ended = matches!(fields.next()?, "Z" | "X" | "x");
+    let state = fields.next()?;
+    let ended = matches!(state, "Z" | "X" | "x");
     let parent = fields.next()?.parse().ok()?;
-    (!ended).then(|| Process { pid, parent, comm: comm.to_owned() })
+    (!ended).then(|| Process { pid, parent, comm: comm.to_owned(), stopped: matches!(state, "T" | "t") })
 }
 
 #[cfg(test)]
@@ -142,7 +151,11 @@ mod tests {
             let folder = root.path().join(pid.to_string());
             fs::create_dir(&folder).unwrap();
             fs::write(folder.join("stat"), format!("{pid} ({comm}) {state} {parent} 1 1 0 -1")).unwrap();
-            fs::write(folder.join("status"), format!("Name:\t{comm}\nState:\t{state} (x)\nPid:\t{pid}\nPPid:\t{parent}\n")).unwrap();
+            fs::write(
+                folder.join("status"),
+                format!("Name:\t{comm}\nState:\t{state} (x)\nPid:\t{pid}\nPPid:\t{parent}\nNSpid:\t900{pid}\t{pid}\n"),
+            )
+            .unwrap();
             fs::write(folder.join("comm"), format!("{comm}\n")).unwrap();
             fs::write(folder.join("cgroup"), format!("0::/kubepods/pod1/cri-containerd-{container}.scope\n")).unwrap();
         }
@@ -152,7 +165,7 @@ mod tests {
 
     fn by_script(root: &Path, wanted: &str, signal: &str, container: &str) -> Report {
         let output = Command::new("bash")
-            .args(["-c", SCRIPT, "comeback-signal", root.to_str().unwrap(), wanted, signal, container])
+            .args(["-c", SCRIPT, "comeback-signal", root.to_str().unwrap(), wanted, signal, container, ""])
             .output()
             .expect("the tests need bash");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -177,6 +190,7 @@ mod tests {
     #[case::by_name("launchpadd", &[9])]
     #[case::a_name_with_brackets("a (b) c", &[50])]
     #[case::the_first("sh", &[1])]
+    #[case::the_first_by_its_place(FIRST_NAME, &[1])]
     #[case::none_of_that_name("postgres", &[])]
     fn a_name_means_the_same_to_both_walkers(#[case] wanted: &str, #[case] meant: &[i32]) {
         let root = proc(EDGE);
@@ -227,6 +241,17 @@ mod tests {
     fn a_text_that_is_no_answer_is_not_read() {
         assert_eq!(Report::of_script("bash: kill: (1) - Operation not permitted"), None);
         assert_eq!(Report::of_script(""), Some(Report::default()));
+    }
+
+    #[test]
+    fn what_was_stopped_is_seen_to_stand_still() {
+        let mut all = EDGE.to_vec();
+        all[3].2 = 'T';
+        let root = proc(&all);
+        for report in [signal(root.path(), "engine", None), by_script(root.path(), "engine", "list", "")] {
+            let stopped: Vec<i32> = report.running.iter().filter(|process| process.stopped).map(|process| process.pid).collect();
+            assert_eq!(stopped, [12]);
+        }
     }
 
     #[test]

@@ -1,14 +1,16 @@
 # Which processes run, which are meant, and a signal to those: with what bash itself can do.
-root=$1 wanted=$2 signal=$3 container=$4
-declare -A parent name
+root=$1 wanted=$2 signal=$3 container=$4 revive=$5
+declare -A parent name state_of place
 for folder in "$root"/[0-9]*; do
     pid=${folder##*/}
     [[ $pid == "$$" || ! -r $folder/status ]] && continue
-    of= state=
-    while read -r key value _; do
+    of= state= inner=
+    while read -r key value rest; do
         case $key in
             PPid:) of=$value ;;
             State:) state=$value ;;
+            # The number of the process in its innermost namespace: 1 is the first of a container, from wherever it is seen.
+            NSpid:) inner=${rest##*[[:space:]]} inner=${inner:-$value} ;;
         esac
     done <"$folder/status"
     [[ -z $of || $state == [ZXx] ]] && continue
@@ -20,7 +22,7 @@ for folder in "$root"/[0-9]*; do
         [[ -z $inside ]] && continue
     fi
     IFS= read -r comm <"$folder/comm" || continue
-    parent[$pid]=$of name[$pid]=$comm
+    parent[$pid]=$of name[$pid]=$comm state_of[$pid]=$state place[$pid]=$inner
 done 2>/dev/null
 for pid in "${!name[@]}"; do
     role=
@@ -28,13 +30,16 @@ for pid in "${!name[@]}"; do
         role=watchdog
         [[ ${name[${parent[$pid]}]-} == sqlservr ]] && role=engine
     fi
+    [[ ${place[$pid]} == 1 && $wanted == @first ]] && role=@first
     done_to=other
     if [[ ${name[$pid]} == "$wanted" || $role == "$wanted" ]]; then
         done_to=meant
         # The first process of a container drops what it gets from inside; on the node, which has a container named, it is another.
         if [[ $signal != list && ( $pid != 1 || -n $container ) ]] && kill -s "$signal" "$pid" 2>/dev/null; then
             done_to=signalled
+            # What stands still goes on by itself, whatever becomes of us.
+            [[ -n $revive ]] && { sleep "$revive"; kill -s CONT "$pid"; } </dev/null >/dev/null 2>&1 &
         fi
     fi
-    printf '%s %s %s %s\n' "$pid" "${parent[$pid]}" "$done_to" "${name[$pid]}"
+    printf '%s %s %s %s %s\n' "$pid" "${parent[$pid]}" "$done_to" "${state_of[$pid]}" "${name[$pid]}"
 done

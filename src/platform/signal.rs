@@ -7,18 +7,46 @@
 //!
 //! Which way works is found out by looking, before the fault is called: [`aim`] lists the processes and sends nothing.
 
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+
 use super::{
-    Container, PlatformError, Signalled,
+    Container, ContainerName, PlatformError, Signalled,
     docker::Docker,
     exec::{End, Said, exec},
-    processes::{FIRST, Report, SCRIPT},
+    processes::{FIRST, Process, Report, SCRIPT},
 };
-use crate::{cluster::Cluster, scenario::Signal};
+use crate::{
+    cluster::{Cluster, pod_facts},
+    event::Fact,
+};
 
 /// Where our own binary is in our image.
 const OWN_BINARY: &str = "/comeback";
 /// A shell that is killed from outside ends with this exit code: its container was ended by what it did.
 const KILLED: i32 = 137;
+
+/// What is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sent {
+    /// The name of the signal, as in `man 7 signal`.
+    pub(super) name: &'static str,
+    /// After how long whoever was stopped by it goes on by himself, whatever became of us.
+    pub(super) revive: Option<Duration>,
+}
+
+impl Sent {
+    /// This signal, and nothing after it.
+    pub(super) const fn only(name: &'static str) -> Self {
+        Self { name, revive: None }
+    }
+
+    fn seconds(self) -> String {
+        self.revive.map(|after| after.as_secs().max(1).to_string()).unwrap_or_default()
+    }
+}
 
 /// By which way a process is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,7 +104,7 @@ pub(super) async fn send(
     at: &Container<'_>,
     way: &Way,
     process: &str,
-    signal: Signal,
+    signal: Sent,
 ) -> Result<Vec<Signalled>, PlatformError> {
     let report = match way {
         Way::Sandbox => unreachable!("the sandbox has a path of its own"),
@@ -87,7 +115,7 @@ pub(super) async fn send(
             }
         },
         Way::Node { node, container } => {
-            let report = on_the_node(docker, node, container, process, signal.name()).await?;
+            let report = on_the_node(docker, node, container, process, Some(signal)).await?;
             // Docker outlives the container: whoever looks from the node and sees nothing of it came too late, and has sent nothing.
             if report.running.is_empty() {
                 return Err(already_ended(at));
@@ -110,19 +138,117 @@ pub(super) async fn send(
     Ok(report.named(&report.signalled).into_iter().map(|process| Signalled { pid: process.pid, comm: process.comm }).collect())
 }
 
+/// Looks at the processes that are meant, by the way that was found.
+pub(super) async fn look(
+    cluster: &Cluster,
+    docker: Option<&Docker>,
+    at: &Container<'_>,
+    way: &Way,
+    process: &str,
+) -> Result<Vec<Process>, PlatformError> {
+    let report = match way {
+        Way::Sandbox => unreachable!("the sandbox has a path of its own"),
+        Way::OwnBinary | Way::Bash => ask(cluster, at, way.clone(), process, None).await?.map(|(_, report)| report).unwrap_or_default(),
+        Way::Node { node, container } => on_the_node(docker, node, container, process, None).await?,
+    };
+    Ok(report.named(&report.meant))
+}
+
+/// A container by its names, where it is written down.
+fn named(container: &ContainerName) -> Container<'_> {
+    Container {
+        namespace: &container.namespace,
+        pod: &container.pod,
+        container: &container.container,
+        id: Some(&container.id),
+        node: Some(&container.node),
+    }
+}
+
+/// Stops a process, for so long at most.
+pub(super) async fn freeze(
+    cluster: &Cluster,
+    docker: Option<&Docker>,
+    container: &ContainerName,
+    process: &str,
+    at_most: Duration,
+) -> Result<(), PlatformError> {
+    let at = named(container);
+    let way = aim(cluster, docker, &at, process).await?;
+    send(cluster, docker, &at, &way, process, Sent { name: "SIGSTOP", revive: Some(at_most) }).await.map(drop)
+}
+
+/// Lets it go on. A container that has another life by now has nothing that was stopped.
+pub(super) async fn thaw(
+    cluster: &Cluster,
+    docker: Option<&Docker>,
+    container: &ContainerName,
+    process: &str,
+) -> Result<(), PlatformError> {
+    if !is_still(cluster, container).await? {
+        return Ok(());
+    }
+    let at = named(container);
+    let way = aim(cluster, docker, &at, process).await?;
+    send(cluster, docker, &at, &way, process, Sent::only("SIGCONT")).await.map(drop)
+}
+
+/// Whether it stands still.
+pub(super) async fn state(
+    cluster: &Cluster,
+    docker: Option<&Docker>,
+    container: &ContainerName,
+    process: &str,
+) -> Result<Vec<Fact>, PlatformError> {
+    let what = format!("state of process `{process}`");
+    if !is_still(cluster, container).await? {
+        return Ok(vec![Fact { what, value: "gone".to_owned() }]);
+    }
+    let at = named(container);
+    let way = aim(cluster, docker, &at, process).await?;
+    let found = look(cluster, docker, &at, &way, process).await?;
+    let value = if !found.is_empty() && found.iter().all(|process| process.stopped) { "stopped" } else { "runs" };
+    Ok(vec![Fact { what, value: value.to_owned() }])
+}
+
+/// Whether the container that is meant is the one that runs.
+async fn is_still(cluster: &Cluster, container: &ContainerName) -> Result<bool, PlatformError> {
+    let pods = Api::<Pod>::namespaced(cluster.client(), &container.namespace);
+    let pod = cluster.call(format!("read pod `{}`", container.pod), pods.get_opt(&container.pod)).await?;
+    Ok(pod.is_some_and(|pod| pod_facts(&pod, &container.container).container_id.as_deref() == Some(&container.id)))
+}
+
+/// Has our own binary in the container take all the memory that it may have.
+pub(super) async fn exhaust(cluster: &Cluster, at: &Container<'_>) -> Result<String, PlatformError> {
+    let Said { stderr, end, .. } = exec(cluster, at.namespace, at.pod, at.container, &[OWN_BINARY, "exhaust-memory"]).await?;
+    match end {
+        // The kernel ended it, or all of its container.
+        End::Lost | End::Code(KILLED) => Ok("the memory was taken until the kernel killed".to_owned()),
+        End::Missing | End::Code(126 | 127) => {
+            Err(PlatformError::NotPossible(format!("container `{}` does not hold our binary, which takes the memory", at.container)))
+        }
+        end => {
+            let said = stderr.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("nothing").to_owned();
+            Err(PlatformError::NotPossible(format!("the memory of container `{}` was not exhausted ({end:?}): {said}", at.container)))
+        }
+    }
+}
+
 /// Asks one of the programs in the container. `None`: it is not there. An empty report: the container ended before it could tell.
 async fn ask(
     cluster: &Cluster,
     at: &Container<'_>,
     way: Way,
     process: &str,
-    signal: Option<Signal>,
+    signal: Option<Sent>,
 ) -> Result<Option<(Way, Report)>, PlatformError> {
+    let seconds = signal.map(Sent::seconds).unwrap_or_default();
     let own = [OWN_BINARY, "signal", "--process", process];
-    let own_signal = signal.map(|signal| ["--signal", signal.name()]);
-    let bash = ["bash", "-c", SCRIPT, "comeback-signal", "/proc", process, signal.map_or("list", Signal::name), ""];
+    let own_signal = signal.map(|signal| ["--signal", signal.name]);
+    let own_revive = Some(["--revive-after", &seconds]).filter(|_| !seconds.is_empty());
+    let bash = ["bash", "-c", SCRIPT, "comeback-signal", "/proc", process, signal.map_or("list", |signal| signal.name), "", &seconds];
     let command: Vec<&str> = match way {
-        Way::OwnBinary => own.into_iter().chain(own_signal.into_iter().flatten()).collect(),
+        Way::OwnBinary => own.into_iter().chain(own_signal.into_iter().flatten()).chain(own_revive.into_iter().flatten()).collect(),
         Way::Bash | Way::Sandbox | Way::Node { .. } => bash.to_vec(),
     };
     let Said { stdout, stderr, end } = exec(cluster, at.namespace, at.pod, at.container, &command).await?;
@@ -148,16 +274,23 @@ async fn from_the_node(docker: Option<&Docker>, at: &Container<'_>, process: &st
     let (Some(docker), Some(node), Some(id)) = (docker, at.node, at.id) else { return Err(first_process(at, process, why)) };
     // `containerd://0123…`
     let container = id.rsplit_once("://").map_or(id, |(_, id)| id).to_owned();
-    let report = on_the_node(Some(docker), node, &container, process, "list").await?;
+    let report = on_the_node(Some(docker), node, &container, process, None).await?;
     if report.meant.is_empty() {
         return Err(no_such_process(at, process, &report));
     }
     Ok(Way::Node { node: node.to_owned(), container })
 }
 
-async fn on_the_node(docker: Option<&Docker>, node: &str, container: &str, process: &str, signal: &str) -> Result<Report, PlatformError> {
+async fn on_the_node(
+    docker: Option<&Docker>,
+    node: &str,
+    container: &str,
+    process: &str,
+    signal: Option<Sent>,
+) -> Result<Report, PlatformError> {
+    let (name, seconds) = (signal.map_or("list", |signal| signal.name), signal.map(Sent::seconds).unwrap_or_default());
     let docker = docker.ok_or_else(|| PlatformError::NotPossible(format!("node `{node}` can no longer be entered through docker")))?;
-    let text = docker.exec(node, &["bash", "-c", SCRIPT, "comeback-signal", "/proc", process, signal, container]).await?;
+    let text = docker.exec(node, &["bash", "-c", SCRIPT, "comeback-signal", "/proc", process, name, container, &seconds]).await?;
     Report::of_script(&text)
         .ok_or_else(|| PlatformError::NotPossible(format!("the list of processes on node `{node}` cannot be read: {text}")))
 }
@@ -192,19 +325,19 @@ mod tests {
     async fn sent(script: &str) -> Result<Vec<Signalled>, PlatformError> {
         let (_folder, docker) = stub(script);
         let way = Way::Node { node: "w1".into(), container: "0123".into() };
-        send(&fake::cluster(Router::new()).await, Some(&docker), &AT, &way, "engine", Signal::Sigkill).await
+        send(&fake::cluster(Router::new()).await, Some(&docker), &AT, &way, "engine", Sent::only("SIGKILL")).await
     }
 
     #[tokio::test]
     async fn from_the_node_it_is_told_who_got_it() {
-        let signalled = sent("echo '40 1 other sqlservr'; echo '41 40 signalled sqlservr'").await.unwrap();
+        let signalled = sent("echo '40 1 other S sqlservr'; echo '41 40 signalled S sqlservr'").await.unwrap();
         assert_eq!(signalled, [Signalled { pid: 41, comm: "sqlservr".into() }]);
     }
 
     #[rstest]
     #[case::the_container_ended_by_itself("true", "has ended by itself: nothing was signalled")]
-    #[case::another_process_is_there("echo '40 1 other bash'", "no process `engine` in pod `mssql-0`; there are: bash (40)")]
-    #[case::it_was_not_taken("echo '41 40 meant sqlservr'", "did not take the signal")]
+    #[case::another_process_is_there("echo '40 1 other S bash'", "no process `engine` in pod `mssql-0`; there are: bash (40)")]
+    #[case::it_was_not_taken("echo '41 40 meant S sqlservr'", "did not take the signal")]
     #[tokio::test]
     async fn from_the_node_no_signal_is_an_error(#[case] script: &str, #[case] expected: &str) {
         let error = sent(script).await.unwrap_err().to_string();

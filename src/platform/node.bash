@@ -1,0 +1,132 @@
+# Hurts a node, mends it, or tells how it is, with what every node has: bash, systemd, iptables, tc. Runs on the node itself, as root.
+#
+#   begin SECONDS WHAT ...   hurts it; after so many seconds it mends itself, whatever became of us
+#   end - WHAT ...           mends it; what is not hurt is left as it is
+#   look - WHAT ...          tells facts, a line each: name, tab, value
+#
+# WHAT is `kubelet`, `isolate-node`, `isolate-pod ADDRESS`, `delay-pod ADDRESS MS`, `lossy-pod ADDRESS PERCENT`, `reset-pod ADDRESS`,
+# `manifest NAME`, or `netem` (look only: whether the kernel can delay).
+set -u
+verb=$1 seconds=$2 what=$3 first=${4-} second=${5-}
+readonly manifests=/etc/kubernetes/manifests aside=/etc/kubernetes/comeback
+# One timer for each hurt, so that ending one leaves the others alone.
+id=$(printf '%s' "$what-$first" | tr -c 'a-zA-Z0-9-' '-')
+unit=comeback-dead-man-$id
+# Where the timer finds this script: systemd would expand what looks like a variable in an argument.
+readonly script=/run/$unit.bash
+chain=$(printf 'COMEBACK-%s' "$(printf '%s' "$id" | cksum | cut -d' ' -f1)")
+
+fail() { printf '%s\n' "$*" >&2; exit 1; }
+rule() { iptables -w 5 "$@"; }
+
+# From now on the node mends itself, unless it is told to earlier.
+dead_man() {
+    systemctl stop "$unit.timer" 2>/dev/null
+    systemctl reset-failed "$unit.service" "$unit.timer" 2>/dev/null
+    printf '%s' "$BASH_EXECUTION_STRING" >"$script" &&
+        systemd-run --quiet --unit="$unit" --on-active="$seconds" --timer-property=AccuracySec=100ms /bin/bash "$script" end - "$what" "$first" "$second" ||
+        fail 'the timer that would mend this node by itself could not be set'
+}
+no_dead_man() {
+    # The timer's own run must not stop itself.
+    systemctl stop "$unit.timer" 2>/dev/null
+    systemctl reset-failed "$unit.service" 2>/dev/null
+    rm -f "$script"
+}
+
+# A chain of our own that the others jump to first.
+jump() {
+    rule -N "$chain" 2>/dev/null || rule -F "$chain"
+    local from
+    for from in "$@"; do
+        rule -C "$from" -j "$chain" 2>/dev/null || rule -I "$from" 1 -j "$chain" || return 1
+    done
+}
+no_jump() {
+    local from
+    for from in INPUT OUTPUT FORWARD; do
+        while rule -D "$from" -j "$chain" 2>/dev/null; do :; done
+    done
+    rule -F "$chain" 2>/dev/null
+    rule -X "$chain" 2>/dev/null
+    ! rule -S "$chain" >/dev/null 2>&1
+}
+# How many packets our rules have taken.
+taken() { rule -nvxL "$chain" 2>/dev/null | awk 'NR > 2 { sum += $1 } END { print sum + 0 }'; }
+tell_taken() {
+    local count rules=none
+    count=$(taken)
+    rule -S "$chain" >/dev/null 2>&1 && rules='set'
+    printf 'rules\t%s\n' "$rules"
+    if ((count > 0)); then printf 'packets %s\tsome\n' "$1"; else printf 'packets %s\tnone\n' "$1"; fi
+}
+uplink() { ip -o route show default | sed -n 's/.* dev \([^ ]*\).*/\1/p' | head -n 1; }
+# The interface behind which a pod is.
+interface_of() { ip -o route get "$1" 2>/dev/null | sed -n 's/.* dev \([^ ]*\).*/\1/p'; }
+
+case $verb:$what in
+    begin:kubelet) dead_man && systemctl stop kubelet ;;
+    end:kubelet) no_dead_man; systemctl start kubelet ;;
+    look:kubelet) printf 'kubelet\t%s\n' "$(systemctl is-active kubelet)" ;;
+
+    begin:isolate-node)
+        link=$(uplink)
+        [[ -n $link ]] || fail 'the node has no default route, so nobody can tell which interface is its way out'
+        dead_man && jump INPUT OUTPUT FORWARD && rule -A "$chain" -i "$link" -j DROP && rule -A "$chain" -o "$link" -j DROP ||
+            fail 'the rules could not be set'
+        ;;
+    begin:isolate-pod)
+        dead_man && jump INPUT OUTPUT FORWARD && rule -A "$chain" -d "$first" -j DROP && rule -A "$chain" -s "$first" -j DROP ||
+            fail 'the rules could not be set'
+        ;;
+    begin:lossy-pod)
+        dead_man && jump FORWARD && rule -A "$chain" -d "$first" -m statistic --mode random --probability "$(awk "BEGIN { print $second / 100 }")" -j DROP ||
+            fail 'the rules could not be set'
+        ;;
+    begin:reset-pod)
+        dead_man && jump FORWARD && rule -A "$chain" -p tcp -d "$first" -j REJECT --reject-with tcp-reset || fail 'the rules could not be set'
+        ;;
+    end:isolate-node | end:isolate-pod | end:lossy-pod | end:reset-pod)
+        no_dead_man
+        no_jump || fail "the rules of chain $chain are still there"
+        ;;
+    look:isolate-node | look:isolate-pod) tell_taken dropped ;;
+    look:lossy-pod) tell_taken lost ;;
+    look:reset-pod) tell_taken 'answered with a reset' ;;
+
+    begin:delay-pod)
+        link=$(interface_of "$first")
+        [[ -n $link ]] || fail "no interface leads to $first"
+        dead_man && tc qdisc replace dev "$link" root netem delay "${second}ms" || fail 'the delay could not be set'
+        ;;
+    end:delay-pod)
+        no_dead_man
+        link=$(interface_of "$first")
+        # The pod has gone, and its interface with it.
+        [[ -n $link ]] && tc qdisc show dev "$link" | grep -q netem && tc qdisc del dev "$link" root
+        true
+        ;;
+    look:delay-pod)
+        link=$(interface_of "$first")
+        if [[ -n $link ]] && tc qdisc show dev "$link" | grep -q netem; then printf 'delay\tset\n'; else printf 'delay\tnone\n'; fi
+        ;;
+    look:netem)
+        # In a network of its own, which goes with the command.
+        if unshare --net tc qdisc add dev lo root netem delay 1ms 2>/dev/null; then printf 'netem\tyes\n'; else printf 'netem\tno\n'; fi
+        ;;
+
+    begin:manifest)
+        mkdir -p "$aside"
+        dead_man || exit 1
+        [[ ! -e $manifests/$first.yaml ]] || mv "$manifests/$first.yaml" "$aside/$first.yaml" || fail "the manifest of $first could not be put aside"
+        [[ -e $aside/$first.yaml ]] || fail "there is no manifest of $first on this node"
+        ;;
+    end:manifest)
+        no_dead_man
+        [[ ! -e $aside/$first.yaml ]] || mv "$aside/$first.yaml" "$manifests/$first.yaml" || fail "the manifest of $first could not be put back"
+        [[ -e $manifests/$first.yaml ]] || fail "the manifest of $first is nowhere"
+        ;;
+    look:manifest) if pgrep -x "${first:0:15}" >/dev/null; then printf 'process of %s\truns\n' "$first"; else printf 'process of %s\tnone\n' "$first"; fi ;;
+
+    *) fail "nobody knows what $verb $what is" ;;
+esac
