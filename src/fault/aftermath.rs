@@ -36,15 +36,21 @@ pub struct Aftermath {
 }
 
 impl FaultSpec {
-    /// What goes on beside the recovery from it; `None`: nothing.
+    /// What goes on beside the recovery from it, on a platform of this name where a fault lasts so long unless it says otherwise; `None`: nothing.
     #[must_use]
-    pub fn aftermath(&self) -> Option<Aftermath> {
-        match self {
-            Self::CrashNode(CrashNode { restore_after, assist, .. }) => {
-                Some(Aftermath { restore_after: restore_after.map(|after| after.0), assist: *assist })
-            }
-            Self::KillProcess(_) | Self::DeletePod(_) | Self::DrainNode(_) => None,
+    pub fn aftermath(&self, platform: &str, lasting: Duration) -> Option<Aftermath> {
+        if let Self::CrashNode(CrashNode { restore_after, assist, .. }) = self {
+            return Some(Aftermath { restore_after: restore_after.map(|after| after.0), assist: *assist });
         }
+        let lasts = self.lasting(platform, lasting)?;
+        Some(Aftermath { restore_after: Some(lasts), assist: Assist::None })
+    }
+
+    /// How long it lasts there, if it is one that does.
+    #[must_use]
+    pub fn lasting(&self, platform: &str, lasting: Duration) -> Option<Duration> {
+        let lasts = self.lasts()?;
+        Some(lasts.and_then(|limit| limit.on(platform)).unwrap_or(lasting))
     }
 }
 
@@ -56,11 +62,12 @@ pub fn hangs(view: &View, pod: &PodFacts) -> bool {
     lost && view.pods.get(&pod.uid).is_some_and(|pod| pod.terminating)
 }
 
-/// Helps a pod that hangs on a dead node, and says what was done. `None`: it was not needed any more.
+/// Helps a pod that hangs on a dead node, and says what was done. `None`: it was not needed any more. What has to be undone is written down as of this
+/// fault of this trial.
 pub async fn assist(
     scene: &Scene<'_>,
     journal: &Journal,
-    trial: u32,
+    (trial, fault): (u32, usize),
     pod: &PodFacts,
     assist: Assist,
 ) -> Result<Option<String>, FaultError> {
@@ -73,7 +80,7 @@ pub async fn assist(
         Assist::ForceDelete => force_delete(scene, pod).await,
         Assist::OutOfServiceTaint => {
             let undo = Undo::RemoveTaint { node: node.to_owned(), key: OUT_OF_SERVICE.to_owned(), effect: NO_EXECUTE.to_owned() };
-            journal.begin(trial, undo).await?;
+            journal.begin(trial, fault, undo).await?;
             taint(scene, node).await.map(Some)
         }
         Assist::DeleteNode => delete_node(scene, node).await,

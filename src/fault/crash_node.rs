@@ -1,4 +1,4 @@
-//! `crashNode`: the node that runs the database loses its power.
+//! `crashNode`: a node loses its power.
 //!
 //! Breaks: kubelet and every container on the node end at once, and nobody says so. Clients hang or see their connections reset. After some
 //! forty seconds the control plane calls the node lost, later it marks its pods for deletion. The pod of a `Deployment` is replaced then; that
@@ -7,7 +7,7 @@
 
 use super::{
     Aim, Fault, FaultError, Scene, Undo,
-    nodes::{Harm, chosen, refuse_bystanders, refuse_control_plane},
+    nodes::{Harm, one_victim, with_pod},
 };
 use crate::{
     platform::{Capability, Power},
@@ -22,10 +22,7 @@ impl Fault for CrashNode {
     async fn aim(&self, scene: &Scene<'_>) -> Result<Aim, FaultError> {
         scene.platform.can(Capability::NodePower).map_err(FaultError::NotPossible)?;
         let pod = scene.cluster.pod_facts().await?;
-        let node = chosen(self.node, &pod)?;
-        let object = scene.cluster.node(&node).await?;
-        refuse_control_plane(&object)?;
-        refuse_bystanders(scene, &node, &pod.uid, Harm::Stops).await?;
+        let node = one_victim(scene, &self.node, &pod, Harm::Stops).await?;
         // This also refuses a name that is not a node of this cluster's.
         if scene.platform.power(&node).await? == Power::Off {
             return Err(FaultError::NotPossible(format!("node `{node}` is off already")));
@@ -33,23 +30,23 @@ impl Fault for CrashNode {
         let mut undo = vec![Undo::PowerOn { node: node.clone() }];
         if self.assist == Assist::DeleteNode {
             // Written first, so that it is done last: when the node has registered anew.
-            undo.insert(0, Undo::restore_node(&object));
+            undo.insert(0, Undo::restore_node(&scene.cluster.node(&node).await?));
         }
-        let what = format!("node `{node}` with pod `{}`", pod.name);
-        Ok(Aim { what, mechanism: scene.platform.power_mechanism().to_owned(), pod, way: None, undo })
+        let what = format!("node `{node}`{}", with_pod(&node, &pod));
+        Ok(Aim { node: Some(node), undo, ..Aim::at(what, scene.platform.power_mechanism(), pod) })
     }
 
     async fn inject(&self, scene: &Scene<'_>, aim: &Aim) -> Result<String, FaultError> {
-        let node = chosen(self.node, &aim.pod)?;
-        scene.platform.power_off(&node).await?;
+        let node = aim.node.as_deref().expect("aiming has chosen the node");
+        scene.platform.power_off(node).await?;
         Ok(format!("node `{node}` was switched off"))
     }
 
     /// That the power is gone is seen at once, where the power is: nothing that runs on the node outlives it. That the control plane has
     /// noticed is evidence, and takes its time.
     async fn confirm(&self, scene: &Scene<'_>, aim: &Aim) -> Option<String> {
-        let node = chosen(self.node, &aim.pod).ok()?;
-        let off = scene.platform.power(&node).await.ok()? == Power::Off;
+        let node = aim.node.as_deref()?;
+        let off = scene.platform.power(node).await.ok()? == Power::Off;
         off.then(|| format!("node `{node}` has no power"))
     }
 }

@@ -18,7 +18,7 @@ impl Fault for DeletePod {
             None => "kubernetes api: delete pod".to_owned(),
             Some(grace) => format!("kubernetes api: delete pod, grace {grace}"),
         };
-        Ok(Aim { what, mechanism, pod, way: None, undo: Vec::new() })
+        Ok(Aim::at(what, mechanism, pod))
     }
 
     async fn inject(&self, scene: &Scene<'_>, aim: &Aim) -> Result<String, FaultError> {

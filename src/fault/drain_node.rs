@@ -1,119 +1,75 @@
-//! `drainNode`: the node that runs the database is cordoned and emptied, as for maintenance.
+//! `drainNode`: a node is cordoned and emptied, as for maintenance.
 //!
-//! Breaks: no pod is scheduled to the node any more, and the database's pod is evicted (through the eviction API, so disruption budgets are
+//! Breaks: no pod is scheduled to the node any more, and the database's pod, if it is there, is evicted (through the eviction API, so disruption budgets are
 //! asked). Clients see what they see of a deleted pod; the new one is on another node, and its volume must follow. Undone by uncordoning
 //! the node, unless it was cordoned before.
 
-use std::time::Duration;
-
-use k8s_openapi::{
-    api::{
-        core::v1::{Node, Pod},
-        policy::v1::Eviction,
-    },
-    apimachinery::pkg::apis::meta::v1::{DeleteOptions, Preconditions, Status},
-};
-use kube::{
-    api::{ObjectMeta, PostParams},
-    core::params::Patch,
-};
-use serde_json::json;
-use tokio::time::Instant;
-
 use super::{
     Aim, Fault, FaultError, Scene, Undo,
-    nodes::{Harm, chosen, refuse_bystanders, refuse_control_plane},
+    evict::evict,
+    nodes::{Harm, one_victim, with_pod},
     pod_ended,
 };
-use crate::{cluster::chain, scenario::DrainNode};
-
-/// How long a blocked eviction is tried again, and how often, as `kubectl drain` does.
-const EVICTION_DEADLINE: Duration = Duration::from_mins(2);
-const EVICTION_PERIOD: Duration = Duration::from_secs(5);
-
-/// What the API server answers while a budget blocks an eviction.
-const BUDGET_BLOCKS: u16 = 429;
-const NOT_FOUND: u16 = 404;
+use crate::{cluster::Cluster, scenario::DrainNode};
 
 impl Fault for DrainNode {
     async fn aim(&self, scene: &Scene<'_>) -> Result<Aim, FaultError> {
         let pod = scene.cluster.pod_facts().await?;
-        let node = chosen(self.node, &pod)?;
-        let object = scene.cluster.node(&node).await?;
-        refuse_control_plane(&object)?;
-        refuse_bystanders(scene, &node, &pod.uid, Harm::Evicts).await?;
-        let cordoned = object.spec.and_then(|spec| spec.unschedulable) == Some(true);
-        let undo = if cordoned { Vec::new() } else { vec![Undo::Uncordon { node: node.clone() }] };
-        let what = format!("node `{node}` with pod `{}`", pod.name);
-        Ok(Aim { what, mechanism: "kubernetes api: cordon and evict".to_owned(), pod, way: None, undo })
+        let node = one_victim(scene, &self.node, &pod, Harm::Evicts).await?;
+        let undo = uncordon(scene.cluster, &node).await?;
+        let what = format!("node `{node}`{}", with_pod(&node, &pod));
+        Ok(Aim { node: Some(node), undo, ..Aim::at(what, "kubernetes api: cordon and evict", pod) })
     }
 
     async fn inject(&self, scene: &Scene<'_>, aim: &Aim) -> Result<String, FaultError> {
-        let node = aim.pod.node.as_deref().expect("a pod without a node was refused when aiming");
-        let cordon = json!({"spec": {"unschedulable": true}});
-        scene
-            .cluster
-            .call(
-                format!("cordon node `{node}`"),
-                scene.cluster.all::<Node>().patch(node, &kube::api::PatchParams::default(), &Patch::Strategic(&cordon)),
-            )
-            .await?;
-        self.evict(scene, aim).await?;
+        let node = aim.node.as_deref().expect("aiming has chosen the node");
+        cordon(scene.cluster, node).await?;
+        if aim.pod.node.as_deref() != Some(node) {
+            return Ok(format!("node `{node}` cordoned; the database is not there"));
+        }
+        evict(scene, &aim.pod, self.grace).await?;
         Ok(format!("node `{node}` cordoned, pod `{}` evicted", aim.pod.name))
     }
 
     async fn confirm(&self, scene: &Scene<'_>, aim: &Aim) -> Option<String> {
-        pod_ended(scene, &aim.pod).await
+        let node = aim.node.as_deref()?;
+        if aim.pod.node.as_deref() == Some(node) { pod_ended(scene, &aim.pod).await } else { cordoned(scene, node).await }
     }
 }
 
-impl DrainNode {
-    /// Evicts the pod, asking again while a budget blocks it.
-    async fn evict(&self, scene: &Scene<'_>, aim: &Aim) -> Result<(), FaultError> {
-        let pod = &aim.pod;
-        // Not `Api::evict`: that one drops the options (it spells them `delete_options`).
-        let eviction = Eviction {
-            metadata: ObjectMeta {
-                name: Some(pod.name.clone()),
-                namespace: Some(scene.cluster.target.namespace.clone()),
-                ..ObjectMeta::default()
-            },
-            delete_options: Some(DeleteOptions {
-                grace_period_seconds: self.grace.map(|grace| i64::from(super::whole_seconds(grace.0))),
-                preconditions: Some(Preconditions { uid: Some(pod.uid.clone()), resource_version: None }),
-                ..DeleteOptions::default()
-            }),
-        };
-        let pods = scene.cluster.namespaced::<Pod>();
-        let params = PostParams::default();
-        let deadline = Instant::now() + EVICTION_DEADLINE;
-        loop {
-            let call = pods.create_subresource::<Eviction, Status>("eviction", &pod.name, &params, &eviction);
-            match scene.cluster.call(format!("evict pod `{}`", pod.name), call).await {
-                Ok(_) => return Ok(()),
-                Err(error) if error.status() == Some(NOT_FOUND) => return Ok(()),
-                Err(error) if error.status() == Some(BUDGET_BLOCKS) => {
-                    if Instant::now() + EVICTION_PERIOD > deadline {
-                        let refusal = chain(&error);
-                        return Err(FaultError::EvictionBlocked { pod: pod.name.clone(), deadline: EVICTION_DEADLINE, refusal });
-                    }
-                    if scene.stop.run_until_cancelled(tokio::time::sleep(EVICTION_PERIOD)).await.is_none() {
-                        return Err(FaultError::Interrupted);
-                    }
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
+/// How a node that is about to be cordoned is uncordoned; nothing, if it was before.
+pub(super) async fn uncordon(cluster: &Cluster, node: &str) -> Result<Vec<Undo>, FaultError> {
+    let before = cluster.node(node).await?.spec.and_then(|spec| spec.unschedulable) == Some(true);
+    Ok(if before { Vec::new() } else { vec![Undo::Uncordon { node: node.to_owned() }] })
+}
+
+/// Makes a node take no new pods.
+pub(super) async fn cordon(cluster: &Cluster, node: &str) -> Result<(), FaultError> {
+    let cordon = serde_json::json!({"spec": {"unschedulable": true}});
+    let nodes = cluster.all::<k8s_openapi::api::core::v1::Node>();
+    let params = kube::api::PatchParams::default();
+    cluster.call(format!("cordon node `{node}`"), nodes.patch(node, &params, &kube::api::Patch::Strategic(&cordon))).await?;
+    Ok(())
+}
+
+/// Waits until a node is seen to take no new pods.
+pub(super) async fn cordoned(scene: &Scene<'_>, node: &str) -> Option<String> {
+    let seen = scene.watches.wait_until("the cordon", scene.patience, |view| {
+        view.nodes.get(node).filter(|node| node.unschedulable).map(|_| format!("node `{node}` is unschedulable"))
+    });
+    seen.await.ok()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use axum::{Json, Router, routing::get};
+    use serde_json::json;
     use tokio::sync::mpsc;
     use tokio_util::sync::CancellationToken;
 
-    use super::*;
+    use super::{super::Consent, *};
     use crate::{
         cluster::{fake, watch::Watches},
         platform::{Platform, SandboxPlatform},
@@ -133,7 +89,16 @@ mod tests {
         let cluster = fake::cluster(router).await;
         let platform = Platform::Sandbox(SandboxPlatform::new(cluster.clone()));
         let (watches, stop) = (Watches::start(&cluster, mpsc::channel(16).0), CancellationToken::new());
-        let scene = Scene { cluster: &cluster, platform: &platform, watches: &watches, stop: &stop };
+        let consent = Consent::default();
+        let scene = Scene {
+            cluster: &cluster,
+            platform: &platform,
+            watches: &watches,
+            stop: &stop,
+            consent: &consent,
+            lasting: Duration::ZERO,
+            patience: Duration::from_secs(1),
+        };
         let refused = DrainNode::default().aim(&scene).await;
         assert!(matches!(&refused, Err(FaultError::ControlPlane { node }) if node == "cp"), "{refused:?}");
     }

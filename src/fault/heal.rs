@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// What runs put up for themselves.
-const HELPERS: &str = "app.kubernetes.io/managed-by=comeback,app.kubernetes.io/component in (prober,knock)";
+const HELPERS: &str = "app.kubernetes.io/managed-by=comeback,app.kubernetes.io/component in (prober,knock,node-helper)";
 /// How long the pods of a run may take to end.
 const PODS_DEADLINE: Duration = Duration::from_mins(1);
 const PERIOD: Duration = Duration::from_millis(500);

@@ -37,6 +37,8 @@ const CONFLICT: u16 = 409;
 struct Line {
     entry: u64,
     trial: u32,
+    #[serde(default)]
+    fault: usize,
     state: State,
     #[serde(flatten)]
     undo: Undo,
@@ -53,6 +55,8 @@ enum State {
 #[derive(Serialize, Deserialize)]
 struct Pending {
     trial: u32,
+    #[serde(default)]
+    fault: usize,
     #[serde(flatten)]
     undo: Undo,
 }
@@ -92,6 +96,8 @@ pub struct Entry {
     pub number: u64,
     /// The trial that broke it.
     pub trial: u32,
+    /// Which fault of the scenario did, from 0.
+    pub fault: usize,
     /// How it is put right.
     pub undo: Undo,
 }
@@ -131,9 +137,9 @@ impl Journal {
     ///
     /// # Errors
     /// If either place cannot be written; then it must not be broken.
-    pub async fn begin(&self, trial: u32, undo: Undo) -> Result<(), JournalError> {
+    pub async fn begin(&self, trial: u32, fault: usize, undo: Undo) -> Result<(), JournalError> {
         let mut book = self.book.lock().await;
-        let entry = Entry { number: book.next, trial, undo };
+        let entry = Entry { number: book.next, trial, fault, undo };
         book.next += 1;
         self.write(&mut book, &entry, State::Pending)?;
         if let Some(mirror) = &book.mirror
@@ -187,7 +193,7 @@ impl Journal {
     }
 
     fn write(&self, book: &mut Book, entry: &Entry, state: State) -> Result<(), JournalError> {
-        let line = Line { entry: entry.number, trial: entry.trial, state, undo: entry.undo.clone() };
+        let line = Line { entry: entry.number, trial: entry.trial, fault: entry.fault, state, undo: entry.undo.clone() };
         let mut text = serde_json::to_string(&line).expect("a line of the journal has a JSON form");
         text.push('\n');
         book.file
@@ -268,7 +274,7 @@ impl Mirror {
 
     /// Writes an entry; only after this may it be broken.
     async fn add(&self, entry: &Entry) -> Result<(), ClusterError> {
-        let value = Pending { trial: entry.trial, undo: entry.undo.clone() };
+        let value = Pending { trial: entry.trial, fault: entry.fault, undo: entry.undo.clone() };
         let text = serde_json::to_string(&value).expect("an entry of the journal has a JSON form");
         let data = json!({ key(entry.number): text });
         match self.patch(&data).await {
@@ -335,21 +341,21 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal.ndjson");
         let journal = Journal::create(&path).unwrap();
-        journal.begin(1, uncordon("a")).await.unwrap();
-        journal.begin(2, uncordon("b")).await.unwrap();
+        journal.begin(1, 0, uncordon("a")).await.unwrap();
+        journal.begin(2, 0, uncordon("b")).await.unwrap();
         assert_eq!(lines(&path).len(), 2);
-        let [a, b] = [(0, 1, "a"), (1, 2, "b")].map(|(number, trial, node)| Entry { number, trial, undo: uncordon(node) });
+        let [a, b] = [(0, 1, "a"), (1, 2, "b")].map(|(number, trial, node)| Entry { number, trial, fault: 0, undo: uncordon(node) });
         assert_eq!(journal.pending(), [b, a.clone()]);
         journal.end(1).await.unwrap();
         assert_eq!(journal.pending(), [a]);
-        assert_eq!(lines(&path)[2], Line { entry: 1, trial: 2, state: State::Done, undo: uncordon("b") });
+        assert_eq!(lines(&path)[2], Line { entry: 1, trial: 2, fault: 0, state: State::Done, undo: uncordon("b") });
     }
 
     #[tokio::test]
     async fn what_could_not_be_undone_stays_pending() {
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::create(&folder.path().join("journal.ndjson")).unwrap();
-        journal.begin(1, uncordon("a")).await.unwrap();
+        journal.begin(1, 0, uncordon("a")).await.unwrap();
         assert_eq!(journal.watch().borrow().len(), 1);
         journal.end(7).await.unwrap();
         assert_eq!(journal.watch().borrow().len(), 1);

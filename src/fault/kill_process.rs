@@ -3,13 +3,8 @@
 //! Breaks: the engine (or its watchdog, or any process by name) ends without a word. Clients see a reset connection, then refused ones. The
 //! kubelet starts the container anew in the same pod. There is nothing to undo: that it is started again is what is tested.
 
-use super::{Aim, EFFECT_DEADLINE, Fault, FaultError, Scene};
-use crate::{
-    cluster::ClusterError,
-    event::PodFacts,
-    platform::{Capability, Container},
-    scenario::KillProcess,
-};
+use super::{Aim, Fault, FaultError, Scene, container, container_ended};
+use crate::{cluster::ClusterError, platform::Capability, scenario::KillProcess};
 
 impl Fault for KillProcess {
     fn needs(&self) -> &'static [Capability] {
@@ -24,7 +19,7 @@ impl Fault for KillProcess {
         let way = scene.platform.aim_signal(&container(scene, &pod), &self.process).await?;
         let what = format!("process `{}` in pod `{}`", self.process, pod.name);
         let mechanism = format!("{}, {}", way.mechanism(), self.signal.name());
-        Ok(Aim { what, mechanism, pod, way: Some(way), undo: Vec::new() })
+        Ok(Aim { way: Some(way), ..Aim::at(what, mechanism, pod) })
     }
 
     async fn inject(&self, scene: &Scene<'_>, aim: &Aim) -> Result<String, FaultError> {
@@ -38,29 +33,6 @@ impl Fault for KillProcess {
     }
 
     async fn confirm(&self, scene: &Scene<'_>, aim: &Aim) -> Option<String> {
-        let old = &aim.pod;
-        let seen = scene.watches.wait_until("the end of the container", EFFECT_DEADLINE, |view| match view.pods.get(&old.uid) {
-            None if view.gone.contains(&old.uid) => Some(format!("pod `{}` is gone", old.name)),
-            Some(now) if now.restart_count > old.restart_count || now.container_id != old.container_id => Some(format!(
-                "container restarted, count {}, last end: {}",
-                now.restart_count,
-                now.last_end.as_deref().unwrap_or("unknown")
-            )),
-            Some(now) if !now.running => Some(format!("container ended: {}", now.last_end.as_deref().unwrap_or("unknown"))),
-            Some(_) | None => None,
-        });
-        seen.await.ok()
-    }
-}
-
-/// The database's container by all its names.
-fn container<'a>(scene: &'a Scene<'_>, pod: &'a PodFacts) -> Container<'a> {
-    let target = &scene.cluster.target;
-    Container {
-        namespace: &target.namespace,
-        pod: &pod.name,
-        container: &target.container,
-        id: pod.container_id.as_deref(),
-        node: pod.node.as_deref(),
+        container_ended(scene, &aim.pod).await
     }
 }

@@ -1,7 +1,7 @@
-//! What else runs on a node: whoever breaks one hits that too.
+//! Which node a fault hits, and what else runs there: whoever breaks one hits that too.
 
 use k8s_openapi::api::core::v1::{Node, Pod};
-use kube::api::ListParams;
+use kube::{ResourceExt, api::ListParams};
 
 use super::{FaultError, Scene};
 use crate::{event::PodFacts, scenario::NodeChoice};
@@ -9,13 +9,74 @@ use crate::{event::PodFacts, scenario::NodeChoice};
 /// The namespace of what a node itself consists of.
 const SYSTEM: &str = "kube-system";
 /// The label of nodes that run the control plane.
-const CONTROL_PLANE: &str = "node-role.kubernetes.io/control-plane";
+pub(super) const CONTROL_PLANE: &str = "node-role.kubernetes.io/control-plane";
+/// What says that a pod is a prober.
+const PROBER: &str = "app.kubernetes.io/component=prober";
+
+/// The node that a choice means, if it may be hit: none of the control plane's, and none that others use too.
+pub(super) async fn one_victim(scene: &Scene<'_>, choice: &NodeChoice, pod: &PodFacts, harm: Harm) -> Result<String, FaultError> {
+    let node = chosen(scene, choice, pod).await?;
+    refuse_control_plane(&scene.cluster.node(&node).await?)?;
+    refuse_bystanders(scene, &node, &pod.uid, harm).await?;
+    Ok(node)
+}
 
 /// The node that a choice means.
-pub(super) fn chosen(choice: NodeChoice, pod: &PodFacts) -> Result<String, FaultError> {
-    match choice {
-        NodeChoice::Target => pod.node.clone().ok_or_else(|| FaultError::NotScheduled { pod: pod.name.clone() }),
+pub(super) async fn chosen(scene: &Scene<'_>, choice: &NodeChoice, pod: &PodFacts) -> Result<String, FaultError> {
+    let target = || pod.node.clone().ok_or_else(|| FaultError::NotScheduled { pod: pod.name.clone() });
+    if *choice == NodeChoice::Target {
+        return target();
     }
+    let params = match choice {
+        NodeChoice::Label(label) => ListParams::default().labels(label),
+        NodeChoice::Target | NodeChoice::Other | NodeChoice::Name(_) => ListParams::default(),
+    };
+    let mut nodes = scene.cluster.call("list the nodes", scene.cluster.all::<Node>().list(&params)).await?.items;
+    nodes.sort_by_key(ResourceExt::name_any);
+    let names = |nodes: &[Node]| nodes.iter().map(|node| format!("`{}`", node.name_any())).collect::<Vec<_>>();
+    match choice {
+        NodeChoice::Target => target(),
+        NodeChoice::Name(name) if nodes.iter().any(|node| node.name_any() == *name) => Ok(name.clone()),
+        NodeChoice::Name(name) => Err(FaultError::NoNode { node: name.clone(), known: names(&nodes) }),
+        NodeChoice::Label(label) => match nodes.as_slice() {
+            [only] => Ok(only.name_any()),
+            [] => Err(FaultError::NotOneNode { choice: format!("the node with label `{label}`"), found: "no node has it".into() }),
+            _ => {
+                let found = format!("several have it: {}", names(&nodes).join(", "));
+                Err(FaultError::NotOneNode { choice: format!("the node with label `{label}`"), found })
+            }
+        },
+        NodeChoice::Other => {
+            let at = target()?;
+            let params = ListParams::default().labels(PROBER);
+            let probers = scene.cluster.call("list the probers", scene.cluster.namespaced::<Pod>().list(&params)).await?.items;
+            let is_free = |node: &&Node| {
+                let name = node.name_any();
+                let has_prober = probers.iter().any(|pod| pod.spec.as_ref().and_then(|spec| spec.node_name.as_ref()) == Some(&name));
+                name != at && !has_prober && refuse_control_plane(node).is_ok()
+            };
+            let found = nodes.iter().find(is_free).map(ResourceExt::name_any);
+            found.ok_or_else(|| FaultError::NotOneNode {
+                choice: "another worker than that of the database".into(),
+                found: "there is none that the prober leaves free".into(),
+            })
+        }
+    }
+}
+
+/// The words that say that the database runs on a node, if it does.
+pub(super) fn with_pod(node: &str, pod: &PodFacts) -> String {
+    if pod.node.as_deref() == Some(node) { format!(" with pod `{}`", pod.name) } else { String::new() }
+}
+
+/// Where the pod is, and its address.
+pub(super) async fn address(scene: &Scene<'_>, pod: &PodFacts) -> Result<(String, String), FaultError> {
+    let node = pod.node.clone().ok_or_else(|| FaultError::NotScheduled { pod: pod.name.clone() })?;
+    let object = scene.cluster.call(format!("read pod `{}`", pod.name), scene.cluster.namespaced::<Pod>().get(&pod.name)).await?;
+    let address = object.status.and_then(|status| status.pod_ip).filter(|address| !address.is_empty());
+    let address =
+        address.ok_or_else(|| crate::cluster::ClusterError::Incomplete { what: format!("pod `{}`", pod.name), missing: "address" })?;
+    Ok((node, address))
 }
 
 /// What a fault does to the pods of a node.
@@ -25,10 +86,15 @@ pub(super) enum Harm {
     Evicts,
     /// All go down with the node; only what is part of the node does not count.
     Stops,
+    /// None: what runs there stays.
+    Spares,
 }
 
 /// Refuses a node that others use too.
 pub(super) async fn refuse_bystanders(scene: &Scene<'_>, node: &str, target_uid: &str, harm: Harm) -> Result<(), FaultError> {
+    if scene.consent.bystanders {
+        return Ok(());
+    }
     let params = ListParams::default().fields(&format!("spec.nodeName={node}"));
     let pods = scene.cluster.call(format!("list the pods on node `{node}`"), scene.cluster.all::<Pod>().list(&params)).await?;
     let bystanders: Vec<String> =
@@ -50,6 +116,7 @@ fn is_hit(pod: &Pod, harm: Harm) -> bool {
     let spared = match harm {
         Harm::Evicts => of_daemon_set,
         Harm::Stops => of_daemon_set && pod.metadata.namespace.as_deref() == Some(SYSTEM),
+        Harm::Spares => true,
     };
     let is_static = pod.metadata.annotations.iter().flatten().any(|(key, _)| key == "kubernetes.io/config.mirror");
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());

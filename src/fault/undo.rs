@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 
 use k8s_openapi::api::{
     coordination::v1::Lease,
-    core::v1::{Node, Taint},
+    core::v1::{Node, Service, Taint},
 };
 use kube::{
     Api,
@@ -14,9 +14,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
+use super::workload::{WorkloadKind, WorkloadName};
 use crate::{
     cluster::{Cluster, ClusterError, chain},
-    platform::{Platform, PlatformError, Power},
+    platform::{Capability, Hurt, Platform, PlatformError, Power},
 };
 
 /// How long a node may take from its power to being ready.
@@ -64,6 +65,27 @@ pub enum Undo {
         /// Whether it was cordoned.
         unschedulable: bool,
     },
+    /// Mends what a fault that lasts has hurt.
+    Mend {
+        /// What.
+        hurt: Hurt,
+    },
+    /// Gives a workload the count of pods that it had.
+    Scale {
+        /// Which.
+        workload: WorkloadName,
+        /// The count.
+        replicas: i32,
+    },
+    /// Gives a service the selector that it had.
+    RestoreSelector {
+        /// The namespace.
+        namespace: String,
+        /// The service.
+        service: String,
+        /// The selector.
+        selector: BTreeMap<String, String>,
+    },
 }
 
 /// A taint.
@@ -85,6 +107,9 @@ impl fmt::Display for Undo {
             Self::PowerOn { node } => write!(f, "start node `{node}`"),
             Self::RemoveTaint { node, key, .. } => write!(f, "remove taint `{key}` from node `{node}`"),
             Self::RestoreNode { node, .. } => write!(f, "restore labels and taints of node `{node}`"),
+            Self::Mend { hurt } => write!(f, "mend: {hurt}"),
+            Self::Scale { workload, replicas } => write!(f, "scale {} to {replicas}", workload.text()),
+            Self::RestoreSelector { service, .. } => write!(f, "restore the selector of service `{service}`"),
         }
     }
 }
@@ -127,11 +152,28 @@ impl Undo {
         }
     }
 
-    /// The node that it is about.
+    /// The node that it is about, if it is about one.
     #[must_use]
-    pub fn node(&self) -> &str {
+    pub fn node(&self) -> Option<&str> {
         match self {
-            Self::Uncordon { node } | Self::PowerOn { node } | Self::RemoveTaint { node, .. } | Self::RestoreNode { node, .. } => node,
+            Self::Uncordon { node } | Self::PowerOn { node } | Self::RemoveTaint { node, .. } | Self::RestoreNode { node, .. } => {
+                Some(node)
+            }
+            Self::Mend { hurt } => hurt.node(),
+            Self::Scale { .. } | Self::RestoreSelector { .. } => None,
+        }
+    }
+
+    /// The node that is hurt until it is done: what runs there is. One that only takes no new pods is not.
+    #[must_use]
+    pub fn hurt_node(&self) -> Option<&str> {
+        match self {
+            Self::PowerOn { node } => Some(node),
+            Self::RemoveTaint { node, effect, .. } => Some(node.as_str()).filter(|_| effect == "NoExecute"),
+            Self::Mend { hurt } if hurt.cuts_off() => hurt.node(),
+            Self::Uncordon { .. } | Self::RestoreNode { .. } | Self::Mend { .. } | Self::Scale { .. } | Self::RestoreSelector { .. } => {
+                None
+            }
         }
     }
 
@@ -143,6 +185,21 @@ impl Undo {
             Self::PowerOn { node } => format!("node `{node}` is switched off: `docker start {node}` on kind, or `comeback heal`"),
             Self::RemoveTaint { node, key, effect } => format!("node `{node}` is tainted: `kubectl taint node {node} {key}:{effect}-`"),
             Self::RestoreNode { node, .. } => format!("node `{node}` lacks what its old object had: `comeback heal`"),
+            Self::Mend { hurt } => hurt.by_hand(),
+            Self::Scale { workload: WorkloadName { kind, namespace, name }, replicas } => {
+                let kind = match kind {
+                    WorkloadKind::Deployment => "deployment",
+                    WorkloadKind::StatefulSet => "statefulset",
+                };
+                format!("{kind} `{name}` is scaled to nothing: `kubectl -n {namespace} scale {kind} {name} --replicas {replicas}`")
+            }
+            Self::RestoreSelector { namespace, service, selector } => {
+                let selector: Vec<String> = selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
+                format!(
+                    "service `{service}` matches no pod: `kubectl -n {namespace} set selector service {service} {}`",
+                    selector.join(",")
+                )
+            }
         }
     }
 
@@ -153,7 +210,16 @@ impl Undo {
     pub async fn perform(&self, cluster: &Cluster, platform: &Platform) -> Result<(), String> {
         let deadline = match self {
             Self::PowerOn { .. } => POWER_DEADLINE,
-            Self::Uncordon { .. } | Self::RemoveTaint { .. } | Self::RestoreNode { .. } => platform.defaults().undo_within,
+            // The node has to report again, or a part of the control plane to start.
+            Self::Mend { hurt } if hurt.cuts_off() || hurt.needs() == Capability::ApiServer || hurt.needs() == Capability::Controllers => {
+                POWER_DEADLINE
+            }
+            Self::Uncordon { .. }
+            | Self::RemoveTaint { .. }
+            | Self::RestoreNode { .. }
+            | Self::Mend { .. }
+            | Self::Scale { .. }
+            | Self::RestoreSelector { .. } => platform.defaults().undo_within,
         };
         let end = Instant::now() + deadline;
         let mut last_sign = None;
@@ -188,12 +254,28 @@ impl Undo {
             }
             Self::RemoveTaint { node, key, effect } => remove_taint(cluster, node, key, effect).await?,
             Self::RestoreNode { node, labels, taints, unschedulable } => restore(cluster, node, labels, taints, *unschedulable).await?,
+            Self::Mend { hurt } => {
+                platform.end(hurt).await?;
+                return is_mended(cluster, platform, hurt).await;
+            }
+            Self::Scale { workload, replicas } => {
+                workload.scale(cluster, *replicas).await?;
+                let wanted = workload.stand(cluster).await?.wanted;
+                return if wanted == *replicas { Ok(()) } else { Err(not_so()) };
+            }
+            Self::RestoreSelector { namespace, service, selector } => {
+                set_selector(cluster, namespace, service, selector).await?;
+                let now = Api::<Service>::namespaced(cluster.client(), namespace);
+                let now = cluster.call(format!("read service `{service}`"), now.get(service)).await?.spec.and_then(|spec| spec.selector);
+                return if now.as_ref() == Some(selector) { Ok(()) } else { Err(not_so()) };
+            }
         }
         self.is_done(cluster, platform, last_sign.as_ref()).await
     }
 
     async fn is_done(&self, cluster: &Cluster, platform: &Platform, last_sign: Option<&Sign>) -> Result<(), Failure> {
-        let object = cluster.node(self.node()).await?;
+        let Some(name) = self.node() else { return Ok(()) };
+        let object = cluster.node(name).await?;
         let done = match self {
             Self::Uncordon { .. } => object.spec.and_then(|spec| spec.unschedulable) != Some(true),
             Self::PowerOn { node } => {
@@ -212,9 +294,50 @@ impl Undo {
                     && wanted.iter().all(|taint| there.iter().any(|one| one.key == taint.key && one.effect == taint.effect))
                     && (!unschedulable || object.spec.and_then(|spec| spec.unschedulable) == Some(true))
             }
+            Self::Mend { .. } | Self::Scale { .. } | Self::RestoreSelector { .. } => true,
         };
-        if done { Ok(()) } else { Err(Failure::Again("the API server took it, but it is not so".to_owned())) }
+        if done { Ok(()) } else { Err(not_so()) }
     }
+}
+
+fn not_so() -> Failure {
+    Failure::Again("the API server took it, but it is not so".to_owned())
+}
+
+/// Whether what was hurt looks whole again, and whoever it was cut off from has noticed.
+async fn is_mended(cluster: &Cluster, platform: &Platform, hurt: &Hurt) -> Result<(), Failure> {
+    let facts = platform.look(hurt).await?;
+    if let Some(fact) = facts.iter().find(|fact| !hurt.is_whole(&fact.value)) {
+        return Err(Failure::Again(format!("{} is `{}`", fact.what, fact.value)));
+    }
+    if hurt.needs() == Capability::ApiServer {
+        cluster.version().await?;
+    }
+    if hurt.cuts_off()
+        && let Some(node) = hurt.node()
+    {
+        let object = cluster.node(node).await?;
+        return is_ready(cluster, node, &object, None).await;
+    }
+    Ok(())
+}
+
+/// Gives a service this selector, and no other label of the one that it has.
+pub(super) async fn set_selector(
+    cluster: &Cluster,
+    namespace: &str,
+    service: &str,
+    selector: &BTreeMap<String, String>,
+) -> Result<(), ClusterError> {
+    let services = Api::<Service>::namespaced(cluster.client(), namespace);
+    let what = format!("give service `{service}` its selector");
+    let now = cluster.call(format!("read service `{service}`"), services.get(service)).await?;
+    // A merge keeps the keys that are not named, so those that are to go are named.
+    let mut patch: BTreeMap<&String, Option<&String>> =
+        now.spec.as_ref().and_then(|spec| spec.selector.as_ref()).into_iter().flatten().map(|(key, _)| (key, None)).collect();
+    patch.extend(selector.iter().map(|(key, value)| (key, Some(value))));
+    let patch = Patch::Merge(json!({"spec": {"selector": patch}}));
+    cluster.call(what, services.patch(service, &PatchParams::default(), &patch)).await.map(drop)
 }
 
 async fn change(cluster: &Cluster, what: &str, node: &str, patch: &Value) -> Result<(), ClusterError> {
@@ -333,7 +456,7 @@ mod tests {
         ] {
             let text = serde_json::to_string(&undo).unwrap();
             assert_eq!(serde_json::from_str::<Undo>(&text).unwrap(), undo, "{text}");
-            assert_eq!(undo.node(), "w1");
+            assert_eq!(undo.node(), Some("w1"));
             assert!(undo.by_hand().contains("w1"));
         }
         assert_eq!(serde_json::to_value(Undo::PowerOn { node: "w1".into() }).unwrap(), json!({"undo": "power_on", "node": "w1"}));

@@ -1,0 +1,33 @@
+//! `fillVolume`: the database's volume is full for a while.
+//!
+//! Breaks: writes are refused with the server's error for a full disk (1105, 9002); reads go on. Only a volume with a size of its own is filled: a
+//! folder of a machine's disk never is. Undone by taking away what filled it.
+
+use super::{Aim, Fault, FaultError, Scene, hold};
+use crate::{
+    cluster::pod_facts,
+    platform::{Capability, Hurt},
+    scenario::FillVolume,
+};
+
+impl Fault for FillVolume {
+    fn needs(&self) -> &'static [Capability] {
+        &[Capability::VolumeSize]
+    }
+
+    async fn aim(&self, scene: &Scene<'_>) -> Result<Aim, FaultError> {
+        let pod = scene.cluster.pod().await?;
+        let volume = scene.cluster.volume(&pod).await?.volume;
+        let pod = pod_facts(&pod, &scene.cluster.target.container);
+        let what = format!("volume `{volume}` of pod `{}`", pod.name);
+        hold::aim(scene, pod, what, None, Hurt::FullVolume { volume })
+    }
+
+    async fn inject(&self, scene: &Scene<'_>, aim: &Aim) -> Result<String, FaultError> {
+        hold::begin(scene, aim).await
+    }
+
+    async fn confirm(&self, scene: &Scene<'_>, aim: &Aim) -> Option<String> {
+        hold::until_hurt(self, scene, aim).await
+    }
+}
