@@ -4,11 +4,13 @@
 //! there are two: the cluster (uids, ids, counts) and the database (its start time). A witness that tells and contradicts the fault makes
 //! the proof *missing*; one that cannot be asked is *unavailable* and leaves the proof to the others.
 
+use std::time::Duration;
+
 use crate::{
-    event::{Answer, PodFacts, Side, Sighting, Snapshot},
+    event::{Answer, Moment, Outcome, PROBE_WRITER, PodFacts, Side, Sighting, Snapshot, Stream, Victim, WitnessTime},
     measure::{FaultHistory, TrialHistory},
     result::{Evidence, EvidenceRole},
-    scenario::FaultSpec,
+    scenario::{DelayNetwork, FaultSpec, SlowVolume, TaintEffect, TaintNode, Toll},
 };
 
 /// All that was looked at, and what is missing of the proof, in words.
@@ -20,8 +22,7 @@ pub(super) struct Proof {
 pub(super) fn proof(trial: &TrialHistory) -> Proof {
     let view = View { before: trial.snapshots.get(&Side::Before), after: trial.snapshots.get(&Side::After) };
     let mut proof = Proof { evidence: Vec::new(), missing: Vec::new() };
-    let called: Vec<(&FaultSpec, &FaultHistory)> =
-        trial.plan.scenario.faults.iter().zip(&trial.faults).filter(|(_, fault)| fault.called.is_some()).collect();
+    let called: Vec<(&FaultSpec, &FaultHistory)> = trial.called().collect();
     for (index, (spec, fault)) in called.iter().enumerate() {
         // A fault is judged by what it was aimed at and what the next one found there: the change of another fault is no proof of this one.
         let found = match called.get(index + 1) {
@@ -31,32 +32,64 @@ pub(super) fn proof(trial: &TrialHistory) -> Proof {
         let label = if called.len() > 1 { format!(" (fault {})", index + 1) } else { String::new() };
         let aimed = fault.victim.as_ref().map(|victim| &victim.pod);
         let name = spec.name();
+        let hits_the_database = fault.victim.as_ref().is_none_or(Victim::hits_the_database);
         let mut pods = Pods { aimed, found, label: &label, proof: &mut proof };
+        // What must have become of the pod.
         match spec {
-            FaultSpec::KillProcess(_) => {
+            FaultSpec::KillProcess(_) | FaultSpec::KillContainer(_) | FaultSpec::ExhaustMemory(_) => {
                 pods.demand(
                     &[Look::ContainerId, Look::RestartCount, Look::PodUid],
                     &format!("`{name}`{label}: no container was started anew"),
                 );
             }
-            FaultSpec::DeletePod(_) => pods.demand(&[Look::PodUid], &format!("`{name}`{label}: the pod is the same")),
-            FaultSpec::DrainNode(_) => {
+            FaultSpec::DeletePod(_) | FaultSpec::EvictPod(_) | FaultSpec::RestartWorkload(_) | FaultSpec::ScaleToZero(_) => {
+                pods.demand(&[Look::PodUid], &format!("`{name}`{label}: the pod is the same"));
+            }
+            FaultSpec::DrainNode(_) if hits_the_database => {
                 pods.demand(&[Look::PodUid], &format!("`{name}`{label}: the pod is the same"));
                 pods.demand(&[Look::Node], &format!("`{name}`{label}: the pod is on the same node"));
-                let (evidence, missing) = cordon(trial, fault, &label);
-                proof.evidence.push(evidence);
-                proof.missing.extend(missing);
             }
-            FaultSpec::CrashNode(_) => {
+            FaultSpec::TaintNode(TaintNode { effect: TaintEffect::NoExecute, .. }) if hits_the_database => {
+                pods.demand(&[Look::PodUid], &format!("`{name}`{label}: the pod is the same"));
+            }
+            FaultSpec::CrashNode(_) | FaultSpec::RebootNode(_) if hits_the_database => {
                 pods.demand(
                     &[Look::PodUid, Look::ContainerId],
                     &format!("`{name}`{label}: neither the pod nor its container was replaced"),
                 );
-                let (evidence, missing) = lost_node(trial, fault, &label);
-                proof.evidence.push(evidence);
-                proof.missing.extend(missing);
             }
+            FaultSpec::DrainNode(_)
+            | FaultSpec::CrashNode(_)
+            | FaultSpec::RebootNode(_)
+            | FaultSpec::TaintNode(_)
+            | FaultSpec::FreezeProcess(_)
+            | FaultSpec::CordonNode(_)
+            | FaultSpec::FreezeNode(_)
+            | FaultSpec::StopKubelet(_)
+            | FaultSpec::IsolateNode(_)
+            | FaultSpec::IsolatePod(_)
+            | FaultSpec::DelayNetwork(_)
+            | FaultSpec::LossyNetwork(_)
+            | FaultSpec::ResetConnections(_)
+            | FaultSpec::FillVolume(_)
+            | FaultSpec::SlowVolume(_)
+            | FaultSpec::FailAttach(_)
+            | FaultSpec::StopApiServer(_)
+            | FaultSpec::StopController(_)
+            | FaultSpec::BreakEndpoints(_) => {}
         }
+        // What must have been seen beside it.
+        match spec {
+            FaultSpec::DrainNode(_) | FaultSpec::CordonNode(_) => proof.take(cordon(trial, name, fault, &label)),
+            FaultSpec::CrashNode(_) => proof.take(lost_node(trial, fault, &label)),
+            FaultSpec::ExhaustMemory(_) => proof.take(out_of_memory(trial, fault, found, &label)),
+            FaultSpec::DelayNetwork(DelayNetwork { delay, .. }) | FaultSpec::SlowVolume(SlowVolume { delay, .. }) => {
+                proof.take(slower(trial, index, name, fault, delay.0, &label));
+            }
+            FaultSpec::ResetConnections(_) => proof.take(broken_writes(trial, fault, &label)),
+            _ => {}
+        }
+        proof.witnesses(spec, fault, &label);
         if fault.confirmed.is_none() {
             proof.missing.push(format!("`{name}`{label}: its effect was not seen in the cluster"));
         }
@@ -67,7 +100,7 @@ pub(super) fn proof(trial: &TrialHistory) -> Proof {
             proof.evidence.push(row);
         }
     }
-    if !called.is_empty() {
+    if !called.is_empty() && trial.toll() == Toll::Ends {
         proof.demand_start("the server's start time is the same as before the fault");
     }
     proof
@@ -136,6 +169,41 @@ impl Pods<'_> {
 }
 
 impl Proof {
+    fn take(&mut self, (evidence, missing): (Evidence, Option<String>)) {
+        self.evidence.push(evidence);
+        self.missing.extend(missing);
+    }
+
+    /// What was looked at before and during the fault: each of it must have been different.
+    fn witnesses(&mut self, spec: &FaultSpec, fault: &FaultHistory, label: &str) {
+        let name = spec.name();
+        let of = |at| fault.witnessed.get(&at);
+        let (before, during) = (of(WitnessTime::Before), of(WitnessTime::During));
+        let (Some(before), Some(during)) = (before, during) else {
+            if spec.is_witnessed() {
+                self.missing.push(format!("`{name}`{label}: what it hits was not looked at both before and during it"));
+            }
+            return;
+        };
+        if spec.is_witnessed() && before.is_empty() {
+            self.missing.push(format!("`{name}`{label}: there was nothing to look at"));
+        }
+        for fact in before {
+            let now = during.iter().find(|now| now.what == fact.what);
+            let differs = now.is_some_and(|now| now.value != fact.value);
+            if !differs {
+                let how = now.map_or("was not told", |now| now.value.as_str());
+                self.missing.push(format!("`{name}`{label}: {} was `{}` before and `{how}` during the fault", fact.what, fact.value));
+            }
+            self.evidence.push(Evidence {
+                what: format!("{}{label}", fact.what),
+                before: Some(fact.value.clone()),
+                after: now.map(|now| now.value.clone()),
+                role: if differs { EvidenceRole::Proof } else { EvidenceRole::Missing },
+            });
+        }
+    }
+
     /// The server's start time must have changed, if it tells it at all.
     fn demand_start(&mut self, otherwise: &str) {
         for row in self.evidence.iter_mut().filter(|row| row.what == START && row.role != EvidenceRole::Unavailable) {
@@ -151,9 +219,9 @@ impl Proof {
 
 const START: &str = "sqlserver_start_time";
 
-/// Whether the drained node was seen to be unschedulable: after the call, or already when it came (a node that was cordoned before).
-fn cordon(trial: &TrialHistory, fault: &FaultHistory, label: &str) -> (Evidence, Option<String>) {
-    let node = fault.victim.as_ref().and_then(|victim| victim.pod.node.as_deref());
+/// Whether the node was seen to be unschedulable: after the call, or already when it came (a node that was cordoned before).
+fn cordon(trial: &TrialHistory, name: &str, fault: &FaultHistory, label: &str) -> (Evidence, Option<String>) {
+    let node = fault.victim.as_ref().and_then(Victim::hit_node);
     let sightings = trial.sightings.iter().filter_map(|(at, sighting)| match sighting {
         Sighting::Node { name, unschedulable, .. } if Some(name.as_str()) == node => Some((*at, *unschedulable)),
         _ => None,
@@ -171,12 +239,12 @@ fn cordon(trial: &TrialHistory, fault: &FaultHistory, label: &str) -> (Evidence,
         }),
         role: if seen { EvidenceRole::Proof } else { EvidenceRole::Missing },
     };
-    (evidence, (!seen).then(|| format!("`drainNode`{label}: the node was not seen to be unschedulable")))
+    (evidence, (!seen).then(|| format!("`{name}`{label}: the node was not seen to be unschedulable")))
 }
 
 /// Whether the control plane was seen to lose the crashed node after the call: its Ready condition no longer held, or its object went away.
 fn lost_node(trial: &TrialHistory, fault: &FaultHistory, label: &str) -> (Evidence, Option<String>) {
-    let node = fault.victim.as_ref().and_then(|victim| victim.pod.node.as_deref());
+    let node = fault.victim.as_ref().and_then(Victim::hit_node);
     let called = fault.called.unwrap_or_default();
     let states = trial.sightings.iter().filter_map(|(at, sighting)| match sighting {
         Sighting::Node { name, ready, .. } if Some(name.as_str()) == node => Some((*at, *ready)),
@@ -197,6 +265,72 @@ fn lost_node(trial: &TrialHistory, fault: &FaultHistory, label: &str) -> (Eviden
         role: if seen { EvidenceRole::Proof } else { EvidenceRole::Missing },
     };
     (evidence, (!seen).then(|| format!("`crashNode`{label}: the node was not seen to be lost after it was switched off")))
+}
+
+/// Whether the kernel, or what plays it, said that the container had no memory left.
+fn out_of_memory(trial: &TrialHistory, fault: &FaultHistory, found: Option<&PodFacts>, label: &str) -> (Evidence, Option<String>) {
+    const REASON: &str = "OOMKilled";
+    let uid = fault.victim.as_ref().map(|victim| victim.pod.uid.as_str());
+    let called = fault.called.unwrap_or_default();
+    let seen = trial.sightings.iter().filter(|(at, _)| *at >= called).filter_map(|(_, sighting)| match sighting {
+        Sighting::Pod(pod) => Some(pod),
+        _ => None,
+    });
+    let ends: Vec<&String> =
+        seen.chain(found).filter(|pod| Some(pod.uid.as_str()) == uid).filter_map(|pod| pod.last_end.as_ref()).collect();
+    let end = ends.iter().rev().find(|end| end.contains(REASON)).or(ends.last()).map(|end| (*end).clone());
+    let killed = end.as_ref().is_some_and(|end| end.contains(REASON));
+    let evidence = Evidence {
+        what: format!("end of the container{label}"),
+        before: fault.victim.as_ref().map(|victim| victim.pod.last_end.clone().unwrap_or_else(|| "none".to_owned())),
+        after: end,
+        role: if killed { EvidenceRole::Proof } else { EvidenceRole::Missing },
+    };
+    (evidence, (!killed).then(|| format!("`exhaustMemory`{label}: the container was not seen to end for want of memory")))
+}
+
+/// Whether writes took longer by at least `by` while the fault was in force: the median of those that were due in it, against that of those before it. One that
+/// failed took as long as it was waited for.
+fn slower(trial: &TrialHistory, index: usize, name: &str, fault: &FaultHistory, by: Duration, label: &str) -> (Evidence, Option<String>) {
+    let doubt = trial.clock_doubt().unwrap_or_else(|| trial.doubt_so_far());
+    let called = fault.called.unwrap_or_default();
+    let from = fault.confirmed.as_ref().map(|(at, _)| at.plus(doubt));
+    let to = trial.restorings.iter().find(|(of, ..)| *of == index).map(|(_, at, _)| *at);
+    let taken = |within: &dyn Fn(Moment) -> bool| {
+        let runs = trial.attempts.iter().filter(|attempt| attempt.stream == Stream::WriteNew).filter_map(|attempt| attempt.run.as_ref());
+        let mut taken: Vec<Duration> = runs.filter(|run| within(run.started)).map(|run| run.ended.since(run.started)).collect();
+        taken.sort_unstable();
+        taken.get(taken.len() / 2).copied()
+    };
+    let before = taken(&|started| started.plus(doubt) < called);
+    let during = taken(&|started| from.is_some_and(|from| started >= from) && to.is_none_or(|to| started.plus(doubt) < to));
+    let proven = before.zip(during).is_some_and(|(before, during)| during >= before + by);
+    let ms = |time: Option<Duration>| time.map(|time| format!("{} ms", time.as_millis()));
+    let evidence = Evidence {
+        what: format!("median write{label}"),
+        before: ms(before),
+        after: ms(during),
+        role: if proven { EvidenceRole::Proof } else { EvidenceRole::Missing },
+    };
+    let missing = format!("`{name}`{label}: writes did not take {} ms longer while it was in force", by.as_millis());
+    (evidence, (!proven).then_some(missing))
+}
+
+/// Whether a write broke off after the call: those of the load, which keep their connections.
+fn broken_writes(trial: &TrialHistory, fault: &FaultHistory, label: &str) -> (Evidence, Option<String>) {
+    let called = fault.called.unwrap_or_default();
+    let probes = trial.attempts.iter().filter(|attempt| attempt.stream == Stream::WriteNew).filter_map(|attempt| attempt.run.as_ref());
+    let failed = probes.filter(|run| run.ended >= called && run.outcome != Outcome::Acknowledged).count() as u64;
+    let load = trial.ledger.writers.iter().filter(|(writer, _)| **writer != PROBE_WRITER);
+    let broken: u64 = load.map(|(_, ledger)| ledger.in_doubt.len() + ledger.refused.len()).sum();
+    let seen = failed + broken > 0;
+    let evidence = Evidence {
+        what: format!("writes that broke off{label}"),
+        before: Some("0".to_owned()),
+        after: Some((failed + broken).to_string()),
+        role: if seen { EvidenceRole::Proof } else { EvidenceRole::Missing },
+    };
+    (evidence, (!seen).then(|| format!("`resetConnections`{label}: no write broke off")))
 }
 
 struct View<'a> {
@@ -243,7 +377,7 @@ mod tests {
 
     fn missing(spec: FaultSpec, change: impl FnOnce(&mut TrialHistory)) -> Vec<String> {
         let mut trial = clean();
-        trial.plan.scenario.faults = vec![spec];
+        trial.plan.scenario.faults = vec![spec.into()];
         change(&mut trial);
         proof(&trial).missing
     }
@@ -361,7 +495,8 @@ mod tests {
     fn one_fault_does_not_prove_another() {
         // The signal was ignored: the pod that the deletion found is the one that the kill was aimed at.
         let mut trial = clean();
-        trial.plan.scenario.faults = vec![FaultSpec::KillProcess(KillProcess::default()), FaultSpec::DeletePod(DeletePod::default())];
+        trial.plan.scenario.faults =
+            vec![FaultSpec::KillProcess(KillProcess::default()).into(), FaultSpec::DeletePod(DeletePod::default()).into()];
         trial.faults = vec![fault(a_pod("mssql-1", "worker-1", "container-1")), fault(a_pod("mssql-1", "worker-1", "container-1"))];
         assert_eq!(proof(&trial).missing, ["`killProcess` (fault 1): no container was started anew"]);
         trial.faults[1] = fault(a_pod("mssql-1", "worker-1", "container-1b"));
@@ -371,7 +506,8 @@ mod tests {
     #[test]
     fn a_database_that_moved_away_and_back_did_move() {
         let mut trial = clean();
-        trial.plan.scenario.faults = vec![FaultSpec::DeletePod(DeletePod::default()), FaultSpec::DrainNode(DrainNode::default())];
+        trial.plan.scenario.faults =
+            vec![FaultSpec::DeletePod(DeletePod::default()).into(), FaultSpec::DrainNode(DrainNode::default()).into()];
         trial.faults = vec![fault(a_pod("mssql-1", "worker-2", "container-1")), fault(a_pod("mssql-b", "worker-1", "container-b"))];
         assert_eq!(proof(&trial).missing, [""; 0]);
     }

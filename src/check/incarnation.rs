@@ -1,4 +1,4 @@
-//! After a fault another life of the server answers; in a control trial the same one.
+//! After a fault that ends its life another life of the server answers; after one that spares it, and in a control trial, the same one.
 //!
 //! A life is pod uid, container id and the server's start time. Witnesses that contradict each other fail the law: a new container whose server
 //! has the old start time is not the server that was started. If nothing at all has changed, nobody can tell whether the fault failed to
@@ -8,6 +8,7 @@ use super::Finding;
 use crate::{
     event::{Answer, PodFacts, Side, Snapshot},
     measure::TrialHistory,
+    scenario::Toll,
 };
 
 pub(super) fn incarnation(trial: &TrialHistory) -> Finding {
@@ -39,8 +40,9 @@ pub(super) fn incarnation(trial: &TrialHistory) -> Finding {
             last.0
         ));
     }
-    if trial.plan.scenario.faults.is_empty() {
-        return same(container_changed, start_changed, before, after);
+    let spared = trial.plan.scenario.faults.is_empty() || trial.toll() == Toll::Spares;
+    if spared {
+        return same(trial, container_changed, start_changed, before, after);
     }
     match (container_changed, start_changed) {
         (true, Some(true)) => Finding::passed(format!("{}, and the server's start time is another", changed(pod, new_pod))),
@@ -50,6 +52,7 @@ pub(super) fn incarnation(trial: &TrialHistory) -> Finding {
             "{}, but the server that answers started when the old one did: another server answers, or the old one still does",
             changed(pod, new_pod)
         )),
+        (false, Some(false) | None) if trial.toll() == Toll::May => Finding::passed("the same server answers as before the fault"),
         (false, Some(false) | None) => Finding::unproven("the same server answers as before the fault"),
     }
 }
@@ -58,16 +61,20 @@ fn changed(pod: &PodFacts, new_pod: &PodFacts) -> String {
     if pod.uid == new_pod.uid { format!("a new container in pod `{}`", pod.name) } else { format!("a new pod `{}`", new_pod.name) }
 }
 
-/// The control trial.
-fn same(container_changed: bool, start_changed: Option<bool>, before: &Snapshot, after: &Snapshot) -> Finding {
+/// The control trial, and faults that spare the server.
+fn same(trial: &TrialHistory, container_changed: bool, start_changed: Option<bool>, before: &Snapshot, after: &Snapshot) -> Finding {
+    let why = match trial.called().last() {
+        None => "nothing was broken".to_owned(),
+        Some((fault, _)) => format!("`{}` spares it", fault.name()),
+    };
     if container_changed || start_changed == Some(true) {
         Finding::failed(format!(
-            "the server was restarted although nothing was broken: started {} before, {} after",
+            "the server was restarted although {why}: started {} before, {} after",
             text(&before.server_start),
             text(&after.server_start)
         ))
     } else {
-        Finding::passed("the same server before and after, as nothing was broken")
+        Finding::passed(format!("the same server before and after, as {why}"))
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 use super::{Law, evidence, in_all_and_any, no_lost_row, no_phantom_row, recovery, tables};
 use crate::{
     event::{Assisted, Attempt, Moment, Outcome, RunEnd, Side, Stream, TrialEnd},
-    measure::{History, TrialHistory, outages},
+    measure::{FaultHistory, History, TrialHistory, outages},
     result::{
         AssistResult, AttemptRow, FaultResult, LawResult, Platform, ProbeCounts, RESULT_SCHEMA, RowCounts, RunResult, RunState,
         TrialResult, UndoResult, Verdict, exit_code,
@@ -143,9 +143,7 @@ fn verdict(
     if let Some(cut_short) = cut_short {
         return cut_short;
     }
-    if let Some((spec, error)) =
-        trial.plan.scenario.faults.iter().zip(&trial.faults).find_map(|(spec, fault)| Some((spec, fault.failed.as_ref()?)))
-    {
+    if let Some((spec, error)) = with_specs(trial).find_map(|(spec, fault)| Some((spec, fault.failed.as_ref()?))) {
         return say(Verdict::Error, format!("`{}` could not be injected: {error}", spec.name()));
     }
     if let Some(error) = trial.errors.first() {
@@ -169,8 +167,8 @@ fn verdict(
     if let Some(broken) = laws.iter().find(|law| law.verdict == Verdict::Failed) {
         return say(Verdict::Error, broken.detail.clone());
     }
-    if let Some(uncalled) = trial.plan.scenario.faults.iter().zip(&trial.faults).find(|(_, fault)| fault.called.is_none()) {
-        return say(Verdict::Unproven, format!("`{}` was never injected", uncalled.0.name()));
+    if let Some((spec, _)) = with_specs(trial).find(|(_, fault)| fault.called.is_none()) {
+        return say(Verdict::Unproven, format!("`{}` was never injected", spec.name()));
     }
     if let Some(missing) = proof.missing.first() {
         return say(Verdict::Unproven, missing.clone());
@@ -179,6 +177,11 @@ fn verdict(
         return say(Verdict::Unproven, format!("{}: {}", unproven.law, unproven.detail));
     }
     say(Verdict::Passed, passed_reason(trial, laws))
+}
+
+/// The faults of the scenario, each with its history.
+fn with_specs(trial: &TrialHistory) -> impl Iterator<Item = (&FaultSpec, &FaultHistory)> {
+    trial.plan.scenario.faults.iter().map(|injection| &injection.fault).zip(&trial.faults)
 }
 
 /// What is wrong with the numbers of the attempts, if they are not 0, 1, 2, ..., each once: a stream makes every attempt that is due, or says that
@@ -219,7 +222,8 @@ fn with(text: &str, more: Option<&String>) -> String {
 
 /// Which help the recovery got, for faults after which somebody may have to help.
 fn help(trial: &TrialHistory) -> Option<String> {
-    if !trial.plan.scenario.faults.iter().any(|fault| matches!(fault, FaultSpec::CrashNode(_))) {
+    let crashed = with_specs(trial).any(|(fault, _)| matches!(fault, FaultSpec::CrashNode(_)));
+    if !crashed && trial.restorings.is_empty() {
         return None;
     }
     // A node that was there again before the database was may have been what it waited for; help that came after it was no help.
@@ -232,23 +236,28 @@ fn help(trial: &TrialHistory) -> Option<String> {
             None => format!("`{}`", help.assist),
         })
         .collect();
-    let offered = trial.plan.scenario.faults.iter().find_map(|fault| match fault {
+    let offered = with_specs(trial).find_map(|(fault, _)| match fault {
         FaultSpec::CrashNode(crash) if crash.assist != Assist::None => Some(crash.assist),
-        FaultSpec::CrashNode(_) | FaultSpec::KillProcess(_) | FaultSpec::DeletePod(_) | FaultSpec::DrainNode(_) => None,
+        _ => None,
     });
     let help = match (given.is_empty(), offered) {
-        (false, _) => format!("with {}", given.join(" and ")),
-        (true, Some(offered)) => format!("without help (`{}` was not needed)", offered.name()),
-        (true, None) => "without help (assist `none`)".to_owned(),
+        _ if !crashed => None,
+        (false, _) => Some(format!("with {}", given.join(" and "))),
+        (true, Some(offered)) => Some(format!("without help (`{}` was not needed)", offered.name())),
+        (true, None) => Some("without help (assist `none`)".to_owned()),
     };
     let called = trial.last_fault().and_then(|fault| fault.called);
     let first = trial.restorings.first().and_then(|(_, at, what)| Some((at.since(called?), what)));
-    Some(match first {
-        Some((after, what)) if back.is_none_or(|back| after < back) => {
-            format!("{help}; it was not back before the run began to {what}, {} after the crash", recovery::text(after))
-        }
-        Some(_) | None => help,
-    })
+    // Of a service that nobody missed it cannot be said that it was not back.
+    let missed = recovery::measured(trial).is_some();
+    let restored = first.filter(|(after, _)| missed && back.is_none_or(|back| *after < back)).map(|(after, what)| {
+        let event = if crashed { "crash" } else { "fault" };
+        format!("it was not back before the run began to {what}, {} after the {event}", recovery::text(after))
+    });
+    match (help, restored) {
+        (Some(help), Some(restored)) => Some(format!("{help}; {restored}")),
+        (help, restored) => help.or(restored),
+    }
 }
 
 fn assists(trial: &TrialHistory) -> Vec<AssistResult> {
@@ -261,12 +270,7 @@ fn assists(trial: &TrialHistory) -> Vec<AssistResult> {
 }
 
 fn fault_results(trial: &TrialHistory) -> Vec<FaultResult> {
-    trial
-        .plan
-        .scenario
-        .faults
-        .iter()
-        .zip(&trial.faults)
+    with_specs(trial)
         .map(|(spec, fault)| FaultResult {
             fault: spec.name().to_owned(),
             victim: fault.victim.as_ref().map(|victim| victim.what.clone()),
@@ -343,17 +347,15 @@ fn blind_spots(trial: &TrialHistory) -> Vec<String> {
         return Vec::new();
     }
     let mut spots = Vec::new();
-    // Exhaustive, so that a new fault must say what it cannot show.
+    let called: Vec<&FaultSpec> = trial.called().map(|(spec, _)| spec).collect();
     // A node that was switched off was a container, or a group of processes, on a machine that stayed up.
-    let switched_off = trial.plan.scenario.faults.iter().any(|fault| matches!(fault, FaultSpec::CrashNode(_)));
-    let keeps_page_cache = trial.plan.scenario.faults.iter().all(|fault| match fault {
-        FaultSpec::KillProcess(_) | FaultSpec::DeletePod(_) | FaultSpec::DrainNode(_) | FaultSpec::CrashNode(_) => true,
-    });
-    if keeps_page_cache {
-        let kernel = if switched_off { "The kernel below the node" } else { "The node's kernel" };
-        spots.push(format!(
-            "{kernel} stayed up and kept its page cache, so this says nothing about power loss or about a flush to the disk that is missing"
-        ));
+    let switched_off = called.iter().any(|fault| matches!(fault, FaultSpec::CrashNode(_) | FaultSpec::RebootNode(_)));
+    let kernel = if switched_off { "The kernel below the node" } else { "The node's kernel" };
+    spots.push(format!(
+        "{kernel} stayed up and kept its page cache, so this says nothing about power loss or about a flush to the disk that is missing"
+    ));
+    for spot in called.iter().filter_map(|fault| cannot_show(fault)).collect::<BTreeSet<_>>() {
+        spots.push(spot.to_owned());
     }
     let RowCounts { acknowledged, lost, .. } = row_counts(trial);
     if acknowledged > 0 && lost == Some(0) {
@@ -362,6 +364,43 @@ fn blind_spots(trial: &TrialHistory) -> Vec<String> {
         ));
     }
     spots
+}
+
+/// What a fault could not have shown, beside what holds for all of them. Exhaustive, so that a new fault must say so.
+const fn cannot_show(fault: &FaultSpec) -> Option<&'static str> {
+    match fault {
+        FaultSpec::FreezeProcess(_) | FaultSpec::FreezeNode(_) => {
+            Some("What stood still went on where it was: this says nothing about what a process loses when it ends")
+        }
+        FaultSpec::StopKubelet(_) | FaultSpec::IsolateNode(_) => Some(
+            "On a volume that every node has, nothing but the lock on its files keeps a second server away: this says nothing about the fencing of a disk",
+        ),
+        FaultSpec::LossyNetwork(_) | FaultSpec::DelayNetwork(_) | FaultSpec::IsolatePod(_) => {
+            Some("Only what goes to the database's pod was hurt, not its way to other pods or to the control plane")
+        }
+        FaultSpec::ResetConnections(_) => Some("A reset is told to both ends: this says nothing about connections that hang"),
+        FaultSpec::FillVolume(_) => {
+            Some("The volume was filled by another writer: this says nothing about a log that the database fills itself")
+        }
+        FaultSpec::SlowVolume(_) => Some("Flushes were late, and all of them came: this says nothing about a disk that fails"),
+        FaultSpec::FailAttach(_) => Some("Nothing was attached to two nodes: this says nothing about the fencing of a disk"),
+        FaultSpec::StopApiServer(_) | FaultSpec::StopController(_) => {
+            Some("One instance of the control plane was stopped: this says nothing about several of them that disagree")
+        }
+        FaultSpec::KillProcess(_)
+        | FaultSpec::KillContainer(_)
+        | FaultSpec::ExhaustMemory(_)
+        | FaultSpec::DeletePod(_)
+        | FaultSpec::EvictPod(_)
+        | FaultSpec::RestartWorkload(_)
+        | FaultSpec::ScaleToZero(_)
+        | FaultSpec::DrainNode(_)
+        | FaultSpec::CordonNode(_)
+        | FaultSpec::CrashNode(_)
+        | FaultSpec::RebootNode(_)
+        | FaultSpec::TaintNode(_)
+        | FaultSpec::BreakEndpoints(_) => None,
+    }
 }
 
 fn attempt_row(attempt: &Attempt) -> AttemptRow {
@@ -433,7 +472,7 @@ mod tests {
 
     /// The fault takes the power from the node, which is seen to be lost.
     fn crash(trial: &mut TrialHistory) {
-        trial.plan.scenario.faults = vec![FaultSpec::CrashNode(CrashNode::default())];
+        trial.plan.scenario.faults = vec![FaultSpec::CrashNode(CrashNode::default()).into()];
         let node = |ready| Sighting::Node { name: "worker-1".into(), ready, unschedulable: false };
         trial.sightings = vec![(Moment(0), node(true)), (Moment(160_000_000), node(false))];
     }

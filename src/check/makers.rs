@@ -78,7 +78,7 @@ pub(super) fn clean() -> TrialHistory {
         target: TargetShape::Deployment,
         load: Load::default(),
         probe: Probe::default(),
-        faults: vec![FaultSpec::DeletePod(DeletePod::default())],
+        faults: vec![FaultSpec::DeletePod(DeletePod::default()).into()],
         expect: Expect::default(),
         repeat: NonZeroU32::MIN,
         steady_for: None,
@@ -90,6 +90,7 @@ pub(super) fn clean() -> TrialHistory {
         stable_for: Duration::from_millis(200),
         give_up_after: Duration::from_secs(30),
         recovery_within: None,
+        lasting: Duration::from_secs(2),
     };
     TrialHistory {
         plan: PlannedTrial { path: "scenarios/delete-pod.yaml".into(), scenario, number: 1, settings },
@@ -122,7 +123,8 @@ pub(super) fn clean() -> TrialHistory {
 
 /// A fault that was aimed at this pod, called and seen.
 pub(super) fn fault(pod: PodFacts) -> FaultHistory {
-    let victim = Victim { what: format!("pod `{}`", pod.name), mechanism: "by hand".into(), pod, life: Some(Incarnation("a".into())) };
+    let victim =
+        Victim { what: format!("pod `{}`", pod.name), mechanism: "by hand".into(), pod, node: None, life: Some(Incarnation("a".into())) };
     FaultHistory {
         victim: Some(victim),
         called: Some(ms(150)),

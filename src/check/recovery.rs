@@ -13,6 +13,7 @@ use crate::{
     measure::{Recovery, TrialHistory, first_good, outages},
     report::figure::{bounded, duration},
     result::Bounded,
+    scenario::Toll,
 };
 
 pub(super) fn recovery(trial: &TrialHistory) -> Finding {
@@ -25,6 +26,7 @@ pub(super) fn recovery(trial: &TrialHistory) -> Finding {
         );
     }
     match measured(trial) {
+        None if trial.toll() != Toll::Ends && trial.ran_its_course() => unharmed(trial),
         None => Finding::unproven("no write failed, and no new server was seen: there was nothing to recover from"),
         Some(Recovery { length: Bounded { lo, hi: None, .. }, .. }) => never_came_back(trial, lo),
         Some(Recovery { length: length @ Bounded { lo, hi: Some(hi), .. }, unstable, stable }) => {
@@ -56,13 +58,28 @@ pub(super) fn recovery(trial: &TrialHistory) -> Finding {
     }
 }
 
+/// Nobody noticed the fault, which need not be noticed: that it happened is for the evidence.
+fn unharmed(trial: &TrialHistory) -> Finding {
+    let probes = trial.attempts.iter().filter(|attempt| attempt.stream == Stream::WriteNew);
+    let since = trial.first_call().unwrap_or_default();
+    let count = probes.filter(|attempt| attempt.scheduled >= since).count();
+    if count == 0 {
+        return Finding::unproven("no probe was due after the fault");
+    }
+    match stayed(trial, "no write failed") {
+        Ok(()) => Finding::passed(format!("no write failed: all {count} probes that were due after the fault were acknowledged")),
+        Err(finding) => finding,
+    }
+}
+
 /// No good write that was read back.
 fn never_came_back(trial: &TrialHistory, lo: Duration) -> Finding {
     if !trial.ran_its_course() {
         return Finding::unproven(format!("it had not come back after at least {} when the trial was cut short", text(lo)));
     }
-    let acknowledged =
-        trial.last_fault().and_then(|fault| first_good(&trial.attempts, fault, trial.old_life().as_ref(), trial.clock_doubt()?));
+    let acknowledged = trial
+        .last_fault()
+        .and_then(|fault| first_good(&trial.attempts, fault, trial.last_toll(), trial.old_life().as_ref(), trial.clock_doubt()?));
     if acknowledged.is_some() {
         // However it went on: for so long no new server took a write.
         if let Some(limit) = trial.plan.settings.recovery_within.filter(|limit| lo > *limit) {
@@ -111,7 +128,7 @@ fn stayed(trial: &TrialHistory, took: &str) -> Result<(), Finding> {
 
 /// Each fault may start the server anew once, and no more: what starts again on its own would have gone on doing so.
 fn no_further_restart(trial: &TrialHistory, took: &str) -> Result<(), Finding> {
-    let faults = trial.faults.iter().filter(|fault| fault.called.is_some()).count();
+    let faults = trial.called().filter(|(spec, _)| spec.toll() != Toll::Spares).count();
     let lives = trial.ledger.incarnations().count();
     if lives > faults + 1 {
         return Err(Finding::failed(format!("{took}, but {lives} lives of the server took writes, and {faults} were to end")));
@@ -138,7 +155,15 @@ fn no_further_restart(trial: &TrialHistory, took: &str) -> Result<(), Finding> {
 pub(super) fn measured(trial: &TrialHistory) -> Option<Recovery> {
     let (fault, doubt) = (trial.last_fault()?, trial.clock_doubt()?);
     let old = trial.old_life();
-    crate::measure::recovery(&trial.attempts, fault, old.as_ref(), &trial.read_back(), trial.plan.settings.stable_for, doubt)
+    crate::measure::recovery(
+        &trial.attempts,
+        fault,
+        trial.last_toll(),
+        old.as_ref(),
+        &trial.read_back(),
+        trial.plan.settings.stable_for,
+        doubt,
+    )
 }
 
 /// The control trial: nothing may have failed.

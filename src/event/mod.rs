@@ -73,6 +73,8 @@ pub enum EventKind {
     FaultCalled(usize),
     /// The call returned without an error; what it reported.
     FaultReturned(usize, String),
+    /// What the fault hits was looked at.
+    Witnessed(usize, Witness),
     /// It was seen, in the cluster, to be in force.
     FaultConfirmed(usize, String),
     /// It could not be injected.
@@ -155,6 +157,9 @@ pub struct Settings {
     pub give_up_after: Duration,
     /// The limit of the recovery time, if the scenario has one for this platform.
     pub recovery_within: Option<Duration>,
+    /// How long a fault lasts that does, unless it says otherwise.
+    #[serde(default)]
+    pub lasting: Duration,
 }
 
 /// How a trial ended.
@@ -529,8 +534,57 @@ pub struct Victim {
     pub mechanism: String,
     /// The database's pod at that moment.
     pub pod: PodFacts,
+    /// The node that it hits, for a fault of a node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
     /// The life of the server that answered at that moment, if one did and told.
     pub life: Option<Incarnation>,
+}
+
+impl Victim {
+    /// The node that is hit: the fault's own, or else that of the database's pod.
+    #[must_use]
+    pub fn hit_node(&self) -> Option<&str> {
+        self.node.as_deref().or(self.pod.node.as_deref())
+    }
+
+    /// Whether what is hit is where the database runs.
+    #[must_use]
+    pub fn hits_the_database(&self) -> bool {
+        self.node.is_none() || self.node == self.pod.node
+    }
+}
+
+/// What a fault hits, as it was seen at some time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Witness {
+    /// When, in the life of the fault.
+    pub at: WitnessTime,
+    /// What was seen.
+    pub facts: Vec<Fact>,
+}
+
+/// When a fault's victim was looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WitnessTime {
+    /// Before it was injected.
+    Before,
+    /// While it was in force; of several looks the last counts.
+    During,
+    /// When it had been undone.
+    After,
+}
+
+/// Something that was seen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fact {
+    /// What.
+    pub what: String,
+    /// How it was.
+    pub value: String,
 }
 
 /// Help that was given to a recovery.

@@ -9,10 +9,11 @@ use chrono::{DateTime, Utc};
 
 use crate::{
     event::{
-        Answer, Assisted, Attempt, Event, EventKind, Incarnation, Moment, Outcome, PlannedTrial, ReadBack, RunEnd, RunStarted, Side,
-        Sighting, Snapshot, Step, Stream, TableRead, TimeBound, TrialEnd, Undone, Victim,
+        Answer, Assisted, Attempt, Event, EventKind, Fact, Incarnation, Moment, Outcome, PlannedTrial, ReadBack, RunEnd, RunStarted, Side,
+        Sighting, Snapshot, Step, Stream, TableRead, TimeBound, TrialEnd, Undone, Victim, Witness, WitnessTime,
     },
     result::{Engine, Platform},
+    scenario::{FaultSpec, Toll},
 };
 
 use super::Ledger;
@@ -101,6 +102,8 @@ pub struct FaultHistory {
     pub victim: Option<Victim>,
     /// When its call was about to be sent.
     pub called: Option<Moment>,
+    /// What it hits, as it was seen before, during and after it.
+    pub witnessed: BTreeMap<WitnessTime, Vec<Fact>>,
     /// What the call reported.
     pub reported: Option<String>,
     /// When its effect was seen in the cluster, and what was seen.
@@ -148,6 +151,24 @@ impl TrialHistory {
     #[must_use]
     pub fn first_call(&self) -> Option<Moment> {
         self.faults.iter().filter_map(|fault| fault.called).min()
+    }
+
+    /// The faults whose call was sent, each with its history, in the order of the scenario.
+    pub fn called(&self) -> impl Iterator<Item = (&FaultSpec, &FaultHistory)> {
+        let all = self.plan.scenario.faults.iter().map(|injection| &injection.fault).zip(&self.faults);
+        all.filter(|(_, fault)| fault.called.is_some())
+    }
+
+    /// What the faults that were called do to the life of the server, the gravest of them.
+    #[must_use]
+    pub fn toll(&self) -> Toll {
+        self.called().map(|(spec, _)| spec.toll()).max().unwrap_or(Toll::Ends)
+    }
+
+    /// What the last fault that was called does to it.
+    #[must_use]
+    pub fn last_toll(&self) -> Toll {
+        self.called().last().map_or(Toll::Ends, |(spec, _)| spec.toll())
     }
 
     /// The life of the server before the first fault, if it tells its start time.
@@ -261,6 +282,9 @@ impl TrialHistory {
             EventKind::FaultResolved(index, victim) => self.fault(*index, |fault| fault.victim = Some(victim.as_ref().clone())),
             EventKind::FaultCalled(index) => self.fault(*index, |fault| fault.called = Some(event.t)),
             EventKind::FaultReturned(index, text) => self.fault(*index, |fault| fault.reported = Some(text.clone())),
+            EventKind::Witnessed(index, Witness { at, facts }) => {
+                self.fault(*index, |fault| drop(fault.witnessed.insert(*at, facts.clone())));
+            }
             EventKind::FaultConfirmed(index, text) => self.fault(*index, |fault| fault.confirmed = Some((event.t, text.clone()))),
             EventKind::FaultFailed(index, text) => self.fault(*index, |fault| fault.failed = Some(text.clone())),
             EventKind::Assisted(index, assisted) => self.assists.push((*index, event.t, assisted.clone())),

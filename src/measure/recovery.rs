@@ -7,6 +7,9 @@
 //! another connection. A graceful fault leaves the old server answering for a while: what it takes is no recovery. New is a server whose start
 //! time no acknowledgement before the call had told; where the server does not tell its start time, an attempt that started after the effect was
 //! seen in the cluster.
+//!
+//! A fault need not end the life of the server: a network that is cut spares it. Then the first acknowledged attempt counts that started after one had
+//! failed since the call, whoever took it; if none failed, there was nothing to recover from.
 //! - headline and upper bound: `F.e - call`;
 //! - lower bound: `b` of the last failed attempt before F - effect; 0 if none failed.
 //!
@@ -21,6 +24,7 @@ use super::FaultHistory;
 use crate::{
     event::{Attempt, AttemptRun, Incarnation, Moment, Outcome, Stream},
     result::Bounded,
+    scenario::Toll,
 };
 
 /// How a trial recovered from its last fault.
@@ -34,16 +38,23 @@ pub struct Recovery {
     pub stable: Option<Bounded>,
 }
 
-/// The first attempt that shows the recovery from `fault`, if one has by now: the one to read back.
+/// The first attempt that shows the recovery from `fault`, which does this to the life of the server, if one has by now: the one to read back.
 #[must_use]
-pub fn first_good<'a>(attempts: &'a [Attempt], fault: &FaultHistory, old: Option<&Incarnation>, doubt: Duration) -> Option<&'a Attempt> {
-    good_ones(attempts, fault, old, doubt).next()
+pub fn first_good<'a>(
+    attempts: &'a [Attempt],
+    fault: &FaultHistory,
+    toll: Toll,
+    old: Option<&Incarnation>,
+    doubt: Duration,
+) -> Option<&'a Attempt> {
+    good_ones(attempts, fault, toll, old, doubt).next()
 }
 
 /// The attempts that show the recovery from `fault`, in the order in which they were acknowledged.
 fn good_ones<'a>(
     attempts: &'a [Attempt],
     fault: &FaultHistory,
+    toll: Toll,
     old: Option<&Incarnation>,
     doubt: Duration,
 ) -> impl Iterator<Item = &'a Attempt> + use<'a> {
@@ -56,10 +67,14 @@ fn good_ones<'a>(
     let before = acknowledged(attempts).filter(|(_, run)| run.ended < called).filter_map(|(_, run)| run.incarnation.as_ref());
     let victim = fault.victim.as_ref().and_then(|victim| victim.life.as_ref());
     let old_lives: BTreeSet<&Incarnation> = before.chain(old).chain(victim).collect();
+    let first_failure = runs(attempts).map(|(_, run)| run).filter(|run| run.outcome != Outcome::Acknowledged && run.started >= called);
+    let first_failure = first_failure.map(|run| run.started).min();
+    let is_back = |run: &AttemptRun| toll != Toll::Ends && first_failure.is_some_and(|failure| run.started > failure);
     let mut good: Vec<(&Attempt, Moment)> = acknowledged(attempts)
         .filter(|(_, run)| match &run.incarnation {
+            _ if is_back(run) => true,
             Some(life) => run.ended >= called && !old_lives.contains(life),
-            None => confirmed.is_some_and(|confirmed| run.started >= confirmed),
+            None => toll == Toll::Ends && confirmed.is_some_and(|confirmed| run.started >= confirmed),
         })
         .map(|(attempt, run)| (attempt, run.ended))
         .collect();
@@ -71,7 +86,7 @@ fn acknowledged(attempts: &[Attempt]) -> impl Iterator<Item = (&Attempt, &Attemp
     runs(attempts).filter(|(_, run)| run.outcome == Outcome::Acknowledged)
 }
 
-/// How the trial recovered from `fault`. `None`: there is nothing to recover from, or nothing that shows it.
+/// How the trial recovered from `fault`, which does this to the life of the server. `None`: there is nothing to recover from, or nothing that shows it.
 ///
 /// `read_back` holds the attempts whose rows were found on another connection; `old` is the server's start time before the first fault; `doubt` is
 /// how far the moments of the attempts can be from those of the fault.
@@ -79,6 +94,7 @@ fn acknowledged(attempts: &[Attempt]) -> impl Iterator<Item = (&Attempt, &Attemp
 pub fn recovery(
     attempts: &[Attempt],
     fault: &FaultHistory,
+    toll: Toll,
     old: Option<&Incarnation>,
     read_back: &BTreeSet<u64>,
     stable_for: Duration,
@@ -86,7 +102,7 @@ pub fn recovery(
 ) -> Option<Recovery> {
     let called = fault.called?;
     let effect = fault.confirmed.as_ref().map(|(moment, _)| *moment);
-    let good = good_ones(attempts, fault, old, doubt).find(|attempt| read_back.contains(&attempt.number));
+    let good = good_ones(attempts, fault, toll, old, doubt).find(|attempt| read_back.contains(&attempt.number));
     let end = good.and_then(|attempt| attempt.run.as_ref()).map(|run| run.ended);
     // The lower bound: it was still away when the last attempt before that moment started that failed. A dropped attempt never started, so it
     // does not tell.
@@ -113,7 +129,7 @@ pub fn recovery(
         }
         // It failed after the call and was never seen to come back. What failed later than an acknowledgement that could not be read back
         // may be another outage.
-        _ => away_until(first_good(attempts, fault, old, doubt).and_then(|attempt| attempt.run.as_ref()).map(|run| run.ended))
+        _ => away_until(first_good(attempts, fault, toll, old, doubt).and_then(|attempt| attempt.run.as_ref()).map(|run| run.ended))
             .map(|failure| Recovery { length: Bounded { at: None, lo: lo(Some(failure)), hi: None }, unstable: None, stable: None }),
     }
 }
@@ -170,7 +186,7 @@ mod tests {
         let old = Incarnation("a".into());
         let read_back = read_back.iter().copied().collect();
         let doubt = Duration::from_millis(doubt);
-        recovery(attempts, fault, Some(&old), &read_back, Duration::from_millis(200), doubt).map(|recovery| {
+        recovery(attempts, fault, Toll::Ends, Some(&old), &read_back, Duration::from_millis(200), doubt).map(|recovery| {
             let Bounded { at, lo, hi } = recovery.length;
             (at.map(|at| at.as_millis()), lo.as_millis(), hi.map(|hi| hi.as_millis()), recovery.unstable.map(|time| time.as_millis()))
         })
@@ -218,7 +234,7 @@ mod tests {
         };
         let history = [anonymous(0, 0, 5), anonymous(1, 100, 105), refused(2, 200, 201), anonymous(3, 300, 305)];
         assert_eq!(measured(&history, &fault(50, Some(150)), &[1, 3]).unwrap().0, Some(255));
-        assert_eq!(first_good(&history, &fault(50, None), None, Duration::ZERO), None);
+        assert_eq!(first_good(&history, &fault(50, None), Toll::Ends, None, Duration::ZERO), None);
     }
 
     #[test]
@@ -233,7 +249,8 @@ mod tests {
         ];
         assert_eq!(measured(&history, &fault(0, Some(0)), &[1]), Some((Some(105), 0, Some(105), Some(200))));
         let read_back = BTreeSet::from([1]);
-        let recovery = recovery(&history, &fault(0, Some(0)), None, &read_back, Duration::from_millis(200), Duration::ZERO).unwrap();
+        let recovery =
+            recovery(&history, &fault(0, Some(0)), Toll::Ends, None, &read_back, Duration::from_millis(200), Duration::ZERO).unwrap();
         let stable = recovery.stable.unwrap();
         assert_eq!((stable.lo.as_millis(), stable.hi.map(|hi| hi.as_millis())), (200, Some(305)));
     }
