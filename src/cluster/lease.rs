@@ -6,8 +6,11 @@
 //!
 //! Its holder counts the same way: whoever has not renewed it for [`LEASE_DURATION`] (the API server did not answer, the process was stopped)
 //! has lost it, whether or not somebody has taken it yet. Healing is such a run too.
+//!
+//! A run that stops the API server itself cannot renew it meanwhile, and neither can anybody take it: it is excused for that long. Whether it is still
+//! its own then, the API server says: a lease is only ever written over the version that was read.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use chrono::{SecondsFormat, Utc};
 use k8s_openapi::api::coordination::v1::Lease;
@@ -68,7 +71,7 @@ pub struct RunLease {
     holder: String,
     before: Option<String>,
     renewing: JoinHandle<()>,
-    hold: watch::Receiver<Hold>,
+    hold: Arc<watch::Sender<Hold>>,
 }
 
 /// How well a lease is held.
@@ -76,6 +79,8 @@ pub struct RunLease {
 struct Hold {
     /// When the renewal was sent that succeeded last.
     renewed: Instant,
+    /// Until when nobody can renew it, nor take it.
+    excused: Instant,
     /// Why it is no longer ours.
     lost: Option<String>,
 }
@@ -87,7 +92,8 @@ impl Hold {
             let valid = humantime::format_duration(LEASE_DURATION);
             format!("the lease `{LEASE}` could not be renewed for {valid}, so another process may have it")
         };
-        self.lost.clone().or_else(|| (now.saturating_duration_since(self.renewed) >= LEASE_DURATION).then(stale))
+        let since = self.renewed.max(self.excused);
+        self.lost.clone().or_else(|| (now.saturating_duration_since(since) >= LEASE_DURATION).then(stale))
     }
 }
 
@@ -149,8 +155,8 @@ impl RunLease {
     }
 
     fn hold(cluster: Cluster, holder: String, before: Option<String>, lease: Lease, sent: Instant) -> Self {
-        let (sender, hold) = watch::channel(Hold { renewed: sent, lost: None });
-        let renewing = tokio::spawn(renew(cluster.clone(), holder.clone(), lease, sender));
+        let hold = Arc::new(watch::Sender::new(Hold { renewed: sent, excused: sent, lost: None }));
+        let renewing = tokio::spawn(renew(cluster.clone(), holder.clone(), lease, Arc::clone(&hold)));
         Self { cluster, holder, before, renewing, hold }
     }
 
@@ -165,6 +171,11 @@ impl RunLease {
     #[must_use]
     pub fn lost(&self) -> Option<String> {
         self.hold.borrow().lost_at(Instant::now())
+    }
+
+    /// Excuses that it is not renewed until then, because the API server is stopped for everybody.
+    pub fn excuse(&self, until: Instant) {
+        self.hold.send_modify(|hold| hold.excused = hold.excused.max(until));
     }
 
     /// Gives it back. One that is no longer ours is left alone.
@@ -182,7 +193,7 @@ impl RunLease {
 }
 
 /// Renews the lease until it is lost.
-async fn renew(cluster: Cluster, holder: String, mut lease: Lease, hold: watch::Sender<Hold>) {
+async fn renew(cluster: Cluster, holder: String, mut lease: Lease, hold: Arc<watch::Sender<Hold>>) {
     let namespace = cluster.target.namespace.clone();
     let mut pause = RENEW_PERIOD;
     loop {
@@ -347,12 +358,22 @@ mod tests {
     #[test]
     fn a_lease_that_was_not_renewed_in_time_is_lost() {
         let renewed = Instant::now();
-        let hold = Hold { renewed, lost: None };
+        let hold = Hold { renewed, excused: renewed, lost: None };
         assert_eq!(hold.lost_at(renewed + LEASE_DURATION - Duration::from_millis(1)), None);
         // As after SIGSTOP: nobody had to tell.
         assert!(hold.lost_at(renewed + LEASE_DURATION).is_some_and(|why| why.contains("could not be renewed for 10s")));
         let taken = Hold { lost: Some("taken".into()), ..hold };
         assert_eq!(taken.lost_at(renewed).as_deref(), Some("taken"));
+    }
+
+    #[test]
+    fn one_that_is_excused_is_not_lost_by_time_but_when_another_takes_it() {
+        let renewed = Instant::now();
+        let excused = renewed + LEASE_DURATION * 6;
+        let hold = Hold { renewed, excused, lost: None };
+        assert_eq!(hold.lost_at(excused + LEASE_DURATION - Duration::from_millis(1)), None);
+        assert!(hold.lost_at(excused + LEASE_DURATION).is_some());
+        assert!(Hold { lost: Some("taken".into()), ..hold }.lost_at(renewed).is_some());
     }
 
     #[test]
@@ -377,7 +398,7 @@ mod tests {
             .route(&format!("{path}/{LEASE}"), get(missing).put(renewed));
         let lease = RunLease::acquire(&fake::cluster(router).await, "run-1").await.unwrap();
         assert_eq!(lease.lost(), None);
-        let mut hold = lease.hold.clone();
+        let mut hold = lease.hold.subscribe();
         let told = hold.wait_for(|hold| hold.lost.is_some());
         timeout(LEASE_DURATION * 2, told).await.expect("it is told").expect("the one who renews is there");
         broken.store(false, Ordering::SeqCst);

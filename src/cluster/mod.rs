@@ -7,6 +7,7 @@
 //! - [`snapshot`](Cluster::pod): pod, service and volume at one moment, as facts.
 //! - [`open`]: a cluster from the user's kubeconfig.
 //! - [`lease`]: one run at a time.
+//! - [`preflight`]: what can be asked of it before anything is broken.
 //! - [`warnings`]: what a reader should know of the target before anything is broken.
 //! - [`watch`]: what changes, as it arrives; waiting is done on its [`View`], never by polling in a fault.
 
@@ -15,6 +16,7 @@ mod facts;
 pub(crate) mod fake;
 pub mod lease;
 mod open;
+pub mod preflight;
 pub mod warnings;
 pub mod watch;
 

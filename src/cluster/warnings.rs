@@ -78,12 +78,18 @@ impl Warning {
     /// Whether the database cannot come back from this fault because of it.
     #[must_use]
     pub const fn dooms(&self, fault: &FaultSpec) -> bool {
-        match (self, fault) {
-            (Self::ServiceWithoutPods { .. }, _) | (Self::VolumeOnOneNode { .. }, FaultSpec::DrainNode(_) | FaultSpec::CrashNode(_)) => {
-                true
-            }
-            (Self::VolumeOnOneNode { .. }, FaultSpec::KillProcess(_) | FaultSpec::DeletePod(_))
-            | (Self::NoReadinessProbe { .. } | Self::RollingUpdate { .. }, _) => false,
+        match self {
+            Self::ServiceWithoutPods { .. } => true,
+            // Without its node the pod has nowhere to go.
+            Self::VolumeOnOneNode { .. } => matches!(
+                fault,
+                FaultSpec::DrainNode(_)
+                    | FaultSpec::CrashNode(_)
+                    | FaultSpec::TaintNode(_)
+                    | FaultSpec::IsolateNode(_)
+                    | FaultSpec::StopKubelet(_)
+            ),
+            Self::NoReadinessProbe { .. } | Self::RollingUpdate { .. } => false,
         }
     }
 }

@@ -42,7 +42,8 @@ use self::{
     wait::{Look, gone},
 };
 use crate::{
-    cluster::{Cluster, ClusterError, Target},
+    cluster::{CONSENT, CONSENT_LABEL, Cluster, ClusterError, Target},
+    fault::CONTROL_PLANE_LABEL,
     scenario::TargetShape,
     workload::Password,
 };
@@ -268,7 +269,9 @@ impl Workload {
     /// The namespace; its label says that what is in it may be broken.
     fn namespace(&self, name: &str) -> Value {
         let mut labels = self.labels();
-        labels["comeback.dev/chaos"] = "allowed".into();
+        labels[CONSENT_LABEL] = CONSENT.into();
+        // Only a cluster that we made has this namespace from us, and its control plane serves nobody else.
+        labels[CONTROL_PLANE_LABEL] = CONSENT.into();
         json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
     }
 

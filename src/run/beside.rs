@@ -11,26 +11,31 @@ use tokio::{
     sync::{Mutex, mpsc},
     time::{Instant, sleep_until},
 };
+use tokio_util::sync::CancellationToken;
 
 use super::{Recorder, trial};
 use crate::{
     cluster::{chain, lease::RunLease},
-    event::{Assisted, EventKind, PodFacts},
+    event::{Assisted, EventKind, Witness, WitnessTime},
     fault::{
-        Entry, Journal, Scene,
+        Aim, Entry, Fault as _, Journal, Scene,
         aftermath::{self, Aftermath},
     },
-    scenario::Assist,
+    scenario::{Assist, FaultSpec},
 };
 
 /// A fault that was injected, and what goes on after it.
 pub(super) struct Followed {
     /// Which fault of the scenario.
     pub(super) index: usize,
+    /// The fault itself, and what it was aimed at.
+    pub(super) fault: FaultSpec,
+    /// See [`Self::fault`].
+    pub(super) aim: Aim,
     /// What goes on.
     pub(super) aftermath: Aftermath,
-    /// The pod that it was aimed at.
-    pub(super) pod: PodFacts,
+    /// Is cancelled when what it did was undone, or could not be, or nobody waits for that any more.
+    pub(super) lifted: CancellationToken,
     /// When it was called.
     pub(super) called: Instant,
 }
@@ -67,23 +72,39 @@ impl Beside<'_> {
 
     /// Undoes what the fault did to its node when the time has come, whether or not the database is back.
     async fn restore(&self, followed: &Followed, turn: &Mutex<()>) -> bool {
+        let _lifted = followed.lifted.clone().drop_guard();
         let Some(after) = followed.aftermath.restore_after else { return false };
         if self.scene.stop.run_until_cancelled(sleep_until(followed.called + after)).await.is_none() {
             return false;
         }
         let Some(_turn) = self.scene.stop.run_until_cancelled(turn.lock()).await else { return false };
-        let ours = |entry: &Entry| entry.trial == self.trial && Some(entry.undo.node()) == followed.pod.node.as_deref();
+        let ours = |entry: &Entry| entry.trial == self.trial && entry.fault == followed.index;
         let entries: Vec<Entry> = self.journal.pending().into_iter().filter(ours).collect();
+        if entries.is_empty() {
+            return false;
+        }
+        // What it did until now is the evidence: packets are dropped only when somebody sends some.
+        self.witness(followed, WitnessTime::During).await;
         for entry in &entries {
             self.say(EventKind::Restoring(followed.index, entry.undo.to_string())).await;
             trial::undo(self.scene.cluster, self.scene.platform, self.recorder, self.journal, entry).await;
         }
-        !entries.is_empty()
+        self.witness(followed, WitnessTime::After).await;
+        true
+    }
+
+    /// Looks at what the fault hits. What cannot be looked at is not evidence.
+    async fn witness(&self, followed: &Followed, at: WitnessTime) {
+        if let Ok(facts) = followed.fault.witness(&self.scene, &followed.aim).await
+            && !facts.is_empty()
+        {
+            self.say(EventKind::Witnessed(followed.index, Witness { at, facts })).await;
+        }
     }
 
     /// Helps the pod, once, when it is seen to hang on its dead node.
     async fn assist(&self, followed: &Followed, turn: &Mutex<()>) {
-        let Followed { index, aftermath: Aftermath { assist, .. }, pod, .. } = followed;
+        let Followed { index, aftermath: Aftermath { assist, .. }, aim: Aim { pod, .. }, .. } = followed;
         if *assist == Assist::None {
             return;
         }
@@ -97,7 +118,7 @@ impl Beside<'_> {
         if self.lease.lost().is_some() {
             return;
         }
-        match aftermath::assist(&self.scene, self.journal, self.trial, pod, *assist).await {
+        match aftermath::assist(&self.scene, self.journal, (self.trial, *index), pod, *assist).await {
             Ok(Some(what)) => self.say(EventKind::Assisted(*index, Assisted { assist: *assist, what })).await,
             Ok(None) => {}
             // What the recovery would have needed it did not get: its length says nothing.
@@ -120,21 +141,20 @@ mod tests {
         time::Duration,
     };
 
+    use super::*;
+    use crate::{
+        cluster::{Cluster, fake, watch::Watches},
+        event::{Clock, PodFacts},
+        fault::{Consent, EFFECT_DEADLINE, Undo},
+        platform::{Platform, SandboxPlatform},
+        scenario::CrashNode,
+    };
     use axum::{
         Json, Router,
         extract::RawQuery,
         routing::{any, get},
     };
     use serde_json::{Value, json};
-    use tokio_util::sync::CancellationToken;
-
-    use super::*;
-    use crate::{
-        cluster::{Cluster, fake, watch::Watches},
-        event::Clock,
-        fault::Undo,
-        platform::{Platform, SandboxPlatform},
-    };
 
     /// A dead node, and a pod that hangs on it.
     #[derive(Clone, Default)]
@@ -197,7 +217,11 @@ mod tests {
             running: true,
             last_end: None,
         };
-        Followed { index: 0, aftermath: Aftermath { restore_after: Some(Duration::ZERO), assist }, pod, called: Instant::now() }
+        let aim =
+            Aim { what: String::new(), mechanism: String::new(), pod, node: Some("w1".into()), way: None, hurt: None, undo: Vec::new() };
+        let fault = FaultSpec::CrashNode(CrashNode::default());
+        let aftermath = Aftermath { restore_after: Some(Duration::ZERO), assist };
+        Followed { index: 0, fault, aim, aftermath, lifted: CancellationToken::new(), called: Instant::now() }
     }
 
     /// What both work with, on that cluster.
@@ -226,7 +250,15 @@ mod tests {
         }
 
         fn beside(&self) -> Beside<'_> {
-            let scene = Scene { cluster: &self.cluster, platform: &self.platform, watches: &self.watches, stop: &self.stop };
+            let scene = Scene {
+                cluster: &self.cluster,
+                platform: &self.platform,
+                watches: &self.watches,
+                stop: &self.stop,
+                consent: &Consent { bystanders: false, max_nodes: 1 },
+                lasting: Duration::ZERO,
+                patience: EFFECT_DEADLINE,
+            };
             Beside { scene, recorder: &self.recorder, journal: &self.journal, lease: &self.lease, trial: 1 }
         }
     }
@@ -239,7 +271,7 @@ mod tests {
             let (beside, followed, turn) = (bed.beside(), followed(assist), Mutex::new(()));
             let restoring = turn.lock().await;
             let started = async {
-                bed.watches.wait_for(|view| aftermath::hangs(view, &followed.pod)).await;
+                bed.watches.wait_for(|view| aftermath::hangs(view, &followed.aim.pod)).await;
                 // As long as it is being started, nobody else asks for its power.
                 assert!(bed.platform.power("w1").await.is_ok());
                 assert_eq!(dead.asked.load(Ordering::SeqCst), 1);
@@ -260,7 +292,7 @@ mod tests {
         let helping = turn.lock().await;
         let begun = async {
             let undo = Undo::RemoveTaint { node: "w1".into(), key: "k".into(), effect: "NoExecute".into() };
-            bed.journal.begin(1, undo).await.unwrap();
+            bed.journal.begin(1, 0, undo).await.unwrap();
             drop(helping);
         };
         let (restored, ()) = tokio::join!(beside.restore(&followed, &turn), begun);

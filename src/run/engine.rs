@@ -15,7 +15,7 @@ use crate::{
     check::judge,
     cluster::{chain, lease::RunLease},
     event::{Clock, EventKind, RunEnd, RunStarted, Step, TrialEnd},
-    fault::Journal,
+    fault::{Consent, Journal},
     report,
     result::{self, RunResult, TrialResult},
     sandbox,
@@ -44,6 +44,8 @@ pub struct Options {
     pub seed: u64,
     /// Where.
     pub on: On,
+    /// What the user lets be broken beside the target.
+    pub consent: Consent,
 }
 
 /// Whoever wants to hear how far the run is.
@@ -62,11 +64,11 @@ pub trait Audience: Sync {
 pub async fn run(options: Options, folder: Folder, audience: &dyn Audience, shutdown: CancellationToken) -> RunResult {
     let Folder { path, record, journal, rows_before, rows_after } = folder;
     let (recorder, recording) = Recorder::start(Clock::new(), record);
-    let Options { suite, run: id, seed, on } = options;
+    let Options { suite, run: id, seed, on, consent } = options;
     let plan = plan(&suite, &id, seed, on.describe(), &on.defaults());
     recorder.record(None, EventKind::RunStarted(Box::new(plan.clone()))).await;
 
-    let mut run = Run { plan, path, recorder, journal, rows_before, rows_after, audience, shutdown };
+    let mut run = Run { plan, path, recorder, journal, rows_before, rows_after, audience, shutdown, consent };
     run.write_reports().await;
     Box::pin(run.go(on)).await;
     let end = if run.shutdown.is_cancelled() { RunEnd::Interrupted } else { RunEnd::Completed };
@@ -90,6 +92,7 @@ struct Run<'a> {
     rows_after: RowFile,
     audience: &'a dyn Audience,
     shutdown: CancellationToken,
+    consent: Consent,
 }
 
 impl Run<'_> {
@@ -167,7 +170,7 @@ impl Run<'_> {
         let (plan, audience) = (&self.plan.trials[index], self.audience);
         audience.step("making the place ready");
         // On the heap: the futures of calls to the cluster are large.
-        let making_ready = Box::pin(place.make_ready(plan.scenario.target, self.recorder.clock(), || self.recorder.notes()));
+        let making_ready = Box::pin(place.make_ready(&plan.scenario, self.recorder.clock(), || self.recorder.notes()));
         let Ready { cluster, platform, prober, address, fresh } = match self.shutdown.run_until_cancelled(making_ready).await {
             Some(Ok(ready)) => ready,
             Some(Err(error)) => {
@@ -193,6 +196,8 @@ impl Run<'_> {
             fresh,
             plan,
             run: &self.plan.run,
+            consent: &self.consent,
+            stable_after_lifting: false,
             // Each trial has a sequence of its own, so that one more draw in a trial does not change those behind it.
             random: fastrand::Rng::with_seed(self.plan.seed.wrapping_add(u64::from(number))),
             shutdown: self.shutdown.clone(),
@@ -262,6 +267,7 @@ impl Defect {
             Self::Database(defect) => defect.to_possible_value().expect("no defect is hidden").get_name().to_owned(),
             Self::Cluster(sandbox::Defect::ChangeAddress) => "change-address".to_owned(),
             Self::Cluster(sandbox::Defect::UndoFails) => "undo-fails".to_owned(),
+            Self::Cluster(sandbox::Defect::FaultsDoNothing) => "faults-do-nothing".to_owned(),
         }
     }
 }

@@ -28,11 +28,11 @@ use crate::{
     },
     result,
     sandbox::{self, Sandbox, SandboxError},
-    scenario::TargetShape,
+    scenario::{NodeChoice, Scenario, TargetShape},
 };
 
 /// The speed of the sandbox's timers.
-const SPEED: u32 = 10;
+const SPEED: u32 = 20;
 
 /// The folder that the sandbox's nodes share.
 const SHARED_FOLDER: &str = "/var/comeback";
@@ -100,6 +100,24 @@ pub enum ConnectError {
 }
 
 impl OnCluster {
+    /// The context of the kubeconfig by which it was found.
+    #[must_use]
+    pub fn context(&self) -> &str {
+        &self.context
+    }
+
+    /// The cluster, with the shape that is up as its target.
+    #[must_use]
+    pub const fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// What it can do beside.
+    #[must_use]
+    pub const fn platform(&self) -> &Platform {
+        &self.platform
+    }
+
     /// Looks at the cluster that `place` means: `kind`, or a context of the kubeconfig. Nothing is changed in it.
     pub async fn connect(place: &str) -> Result<Self, ConnectError> {
         // The cluster that `comeback cluster up` makes unless it is told another name.
@@ -108,10 +126,10 @@ impl OnCluster {
         let (cluster, context) = (opened.cluster, opened.context);
         let unusable = |source| ConnectError::Cluster { context: context.clone(), source };
         let kubernetes = cluster.version().await.map_err(unusable)?;
-        let platform = Platform::detect(&cluster).await.map_err(unusable)?;
-        platform.works().map_err(|source| ConnectError::Platform { context: context.clone(), source })?;
         let read = Installed::read(&cluster).await;
         let installed = read.map_err(|source| ConnectError::Database { context: context.clone(), source })?;
+        let platform = Platform::detect(&cluster, Some(&installed.own_image)).await.map_err(unusable)?;
+        platform.works().map_err(|source| ConnectError::Platform { context: context.clone(), source })?;
         Ok(Self { cluster, platform, kubernetes, context, installed })
     }
 }
@@ -260,12 +278,13 @@ impl Place {
     /// Makes the place ready for a trial on this shape: the database up, and the prober where no fault hits it.
     pub(super) async fn make_ready(
         &mut self,
-        shape: TargetShape,
+        scenario: &Scenario,
         clock: Clock,
         notes: impl FnOnce() -> mpsc::Sender<Note>,
     ) -> Result<Ready<'_>, PlaceError> {
+        let shape = scenario.target;
         let fresh = if self.shape == Some(shape) { false } else { self.put_up(shape).await? };
-        self.place_prober(shape, clock, notes).await?;
+        self.place_prober(scenario, clock, notes).await?;
         let service = self.cluster.service().await?;
         let user = match &self.site {
             Site::Sandbox { workload, .. } => workload.engine.user(),
@@ -297,7 +316,7 @@ impl Place {
     /// Sees to it that there is a prober that works, and that it is not where a fault would hit it.
     async fn place_prober(
         &mut self,
-        shape: TargetShape,
+        scenario: &Scenario,
         clock: Clock,
         notes: impl FnOnce() -> mpsc::Sender<Note>,
     ) -> Result<(), PlaceError> {
@@ -320,9 +339,9 @@ impl Place {
                     },
                     secret: deploy::SECRET.to_owned(),
                     target: self.cluster.target.selector.clone(),
-                    avoid: Vec::new(),
+                    avoid: named_nodes(scenario),
                 };
-                let target = deploy::wait::until_up(&self.cluster, shape, start_within).await?;
+                let target = deploy::wait::until_up(&self.cluster, scenario.target, start_within).await?;
                 if self.prober.as_ref().is_some_and(|(prober, pod)| prober.failure().is_none() && fits(pod.as_ref(), &settings, &target)) {
                     return Ok(());
                 }
@@ -379,6 +398,15 @@ impl Place {
             Site::Cluster { .. } => {}
         }
     }
+}
+
+/// The nodes that the faults of a scenario name: the prober stays away from them.
+fn named_nodes(scenario: &Scenario) -> Vec<String> {
+    let named = scenario.faults.iter().filter_map(|injection| match injection.fault.node()? {
+        NodeChoice::Name(name) => Some(name.clone()),
+        NodeChoice::Target | NodeChoice::Other | NodeChoice::Label(_) => None,
+    });
+    named.collect()
 }
 
 /// Whether the prober's pod keeps away from this target.

@@ -1,13 +1,13 @@
 //! What is going to be done.
 
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
 use crate::{
     event::{EVENTS_SCHEMA, PlannedTrial, RunStarted, Settings},
     fault::Fault as _,
     platform::{Capability, Defaults, Platform},
     result,
-    scenario::{Scenario, Suite},
+    scenario::{Injection, Scenario, Suite},
 };
 
 /// How much longer than the limit the run waits before it gives up: a recovery just beyond it is then measured, not censored.
@@ -21,7 +21,7 @@ pub fn plan(suite: &Suite, run: &str, seed: u64, platform: result::Platform, def
         for number in 1..=file.scenario.repeat.get() {
             trials.push(PlannedTrial {
                 path: file.path.clone(),
-                scenario: file.scenario.clone(),
+                scenario: spelt_out(&file.scenario),
                 number,
                 settings: settings(&file.scenario, &platform.name, defaults),
             });
@@ -37,15 +37,24 @@ pub fn plan(suite: &Suite, run: &str, seed: u64, platform: result::Platform, def
     }
 }
 
+/// The scenario with every fault as often as it is injected.
+fn spelt_out(scenario: &Scenario) -> Scenario {
+    let each = |injection: &Injection| {
+        let once = Injection { repeat: NonZeroU32::MIN, ..injection.clone() };
+        std::iter::repeat_n(once, injection.repeat.get() as usize)
+    };
+    Scenario { faults: scenario.faults.iter().flat_map(each).collect(), ..scenario.clone() }
+}
+
 /// Why trials of this plan cannot be made here, trial by trial; `None`: it can be made. Asked before anything is touched.
 #[must_use]
 pub fn skipped(plan: &RunStarted, platform: &Platform) -> Vec<Option<String>> {
-    plan.trials.iter().map(|trial| not_possible(&trial.scenario, |capability| platform.can(capability))).collect()
+    plan.trials.iter().map(|trial| not_possible(&trial.scenario, |capability| platform.can(capability).map(drop))).collect()
 }
 
 /// The first fault of the scenario that needs what is not there.
 fn not_possible(scenario: &Scenario, can: impl Fn(Capability) -> Result<(), String>) -> Option<String> {
-    scenario.faults.iter().find_map(|fault| {
+    scenario.faults.iter().map(|injection| &injection.fault).find_map(|fault| {
         let why = fault.needs().iter().find_map(|capability| can(*capability).err())?;
         Some(format!("`{}` is not possible here: {why}", fault.name()))
     })
@@ -60,6 +69,7 @@ fn settings(scenario: &Scenario, platform: &str, defaults: &Defaults) -> Setting
         stable_for,
         give_up_after: scenario.give_up_after.map_or(defaults.give_up_after.max(at_least), |give_up| give_up.0),
         recovery_within,
+        lasting: defaults.lasting,
     }
 }
 
@@ -75,6 +85,7 @@ mod tests {
         heartbeat: Duration::from_secs(1),
         start_within: Duration::from_secs(30),
         undo_within: Duration::from_secs(10),
+        lasting: Duration::from_secs(2),
     };
 
     fn planned(change: impl FnOnce(&mut Scenario)) -> Vec<PlannedTrial> {
@@ -96,11 +107,11 @@ mod tests {
         use crate::scenario::{CrashNode, DeletePod, FaultSpec, KillProcess};
         let no_power = |capability| match capability {
             Capability::NodePower => Err("no switch".to_owned()),
-            Capability::SignalProcess => Ok(()),
+            _ => Ok(()),
         };
         let scenario = |faults: Vec<FaultSpec>| {
             let mut scenario = Suite::built_in().files.swap_remove(0).scenario;
-            scenario.faults = faults;
+            scenario.faults = faults.into_iter().map(Injection::from).collect();
             scenario
         };
         let crash = || FaultSpec::CrashNode(CrashNode::default());

@@ -224,7 +224,7 @@ impl Book {
         let index = usize::try_from(trial?).ok()?.checked_sub(1)?;
         let trial = self.history.trials.get(index)?;
         let doubt = trial.doubt_so_far();
-        first_good(&trial.attempts, trial.last_fault()?, trial.old_life().as_ref(), doubt)
+        first_good(&trial.attempts, trial.last_fault()?, trial.last_toll(), trial.old_life().as_ref(), doubt)
             .map(|attempt| (attempt.number, attempt.scheduled))
     }
 }

@@ -3,8 +3,8 @@
 //! 1. a fresh pod, so that no back-off is carried over from the trial before;
 //! 2. tables of its own, a mark on the volume, a snapshot, the first rows, written and read back;
 //! 3. the streams start; when every probe has succeeded for `steadyFor`, and a random part of the cluster's heartbeat later,
-//! 4. the faults, one after the other: aim, journal, inject, confirm;
-//! 5. wait for the first good write, read it back on another connection, then for `stableFor` without a failure, or give up;
+//! 4. the faults, each when its time has come: aim, look, journal, inject, confirm, look again;
+//! 5. wait until what lasts was undone, and for the first good write, read it back on another connection, then for `stableFor` without a failure, or give up;
 //! 6. undo, last in first out, each verified; what that breaks is measured too;
 //! 7. the streams stop, the writers' sessions end, the tables are read and compared, a second snapshot.
 //!
@@ -24,31 +24,35 @@ use super::{
     beside::{Beside, Followed},
 };
 use crate::{
-    cluster::{Cluster, chain, lease::RunLease, warnings::warnings, watch::Watches},
+    cluster::{Cluster, ClusterError, View, chain, lease::RunLease, warnings::warnings, watch::Watches},
     event::{
-        Answer, EventKind, Moment, PROBE_WRITER, PlannedTrial, ReadBack, RowKey, Side, Sighting, Snapshot, Step, TABLES, TableRead,
-        TrialEnd, Undone, Victim,
+        Answer, EventKind, Moment, PROBE_WRITER, PlannedTrial, PodFacts, ReadBack, RowKey, Side, Sighting, Snapshot, Step, TABLES,
+        TableRead, TrialEnd, Undone, Victim, Witness, WitnessTime,
     },
-    fault::{Entry, Fault as _, FaultError, Journal, Scene},
-    platform::Platform,
+    fault::{Aim, Consent, EFFECT_DEADLINE, Entry, Fault as _, FaultError, Journal, Scene},
+    platform::{Platform, PlatformError},
     prober::{
         Prober, ProberError, TableEnd,
         message::{EngineFacts, Looked, OpenTrial},
     },
     result,
-    scenario::FaultSpec,
+    scenario::{After, Cue, FaultSpec, Injection, Toll},
     workload::{
         Tables,
         final_read::{Reading, RowFile},
     },
 };
 
+/// How long an API server that was stopped by a fault may take to answer again, so that the lease can be renewed.
+const API_SERVER_BACK_WITHIN: Duration = Duration::from_mins(1);
 /// How long the service may take to be steady before the first fault, beside `steadyFor` itself.
 const STEADY_DEADLINE: Duration = Duration::from_mins(1);
 /// How long an interrupted trial waits for its streams to stop: the deadline of a write, its connection, and the farewell.
 const STOP_DEADLINE: Duration = Duration::from_secs(15);
 /// How long an interrupted trial may take to read the rows all the same.
 const CLOSING_DEADLINE: Duration = Duration::from_secs(5);
+/// How long a fault that comes before the database is back waits for something to hit.
+const AIM_DEADLINE: Duration = Duration::from_secs(30);
 /// How often something is tried again.
 const RETRY_PERIOD: Duration = Duration::from_millis(100);
 
@@ -89,6 +93,10 @@ pub(super) struct Trial<'a> {
     pub(super) plan: &'a PlannedTrial,
     /// The id of the run.
     pub(super) run: &'a str,
+    /// What the user lets be broken.
+    pub(super) consent: &'a Consent,
+    /// Whether the service was looked at for long enough since all that was undone was.
+    pub(super) stable_after_lifting: bool,
     /// Where its random choices come from.
     pub(super) random: fastrand::Rng,
     /// Is cancelled when the user wants it to stop.
@@ -123,7 +131,8 @@ impl Trial<'_> {
             self.look_for_hindrances().await;
         }
         let mut interrupted = matches!(stopped, Some(Stop::Interrupted));
-        let undone = self.undo().await || restored;
+        // What lasted was undone before the service was called stable, so that was after the undo, too.
+        let undone = self.undo().await || (restored && !self.stable_after_lifting);
         if streams {
             if undone && !interrupted {
                 interrupted = matches!(self.after_undo().await, Err(Stop::Interrupted));
@@ -187,11 +196,19 @@ impl Trial<'_> {
         if self.plan.scenario.faults.is_empty() {
             // The control trial: as long as a trial with a fault that does nothing.
             let since = self.recorder.clock().now();
-            return self.stable_since(Step::Recovery, since).await;
+            return self.stable_since(Step::Recovery, since).await.map(drop);
         }
         let over = CancellationToken::new();
         let beside = Beside {
-            scene: Scene { cluster: self.cluster, platform: self.platform, watches, stop: &over },
+            scene: Scene {
+                cluster: self.cluster,
+                platform: self.platform,
+                watches,
+                stop: &over,
+                consent: self.consent,
+                lasting: self.plan.settings.lasting,
+                patience: self.patience(),
+            },
             recorder: self.recorder,
             journal: self.journal,
             lease: self.lease,
@@ -212,19 +229,63 @@ impl Trial<'_> {
     async fn break_and_recover(&mut self, watches: &Watches, aftermaths: mpsc::UnboundedSender<Followed>) -> Result<(), Stop> {
         self.step(Step::Faults).await;
         self.decorrelate().await?;
-        for (index, fault) in self.plan.scenario.faults.iter().enumerate() {
-            if index > 0 && !self.back_from_the_last().await? {
+        let mut before: Vec<Injected> = Vec::new();
+        for (index, injection) in self.plan.scenario.faults.iter().enumerate() {
+            if let Err(why) = self.until_its_time(watches, injection, &before).await? {
                 self.look_for_hindrances().await;
-                let text = "the database did not come back from the fault before, so there was nothing to break".to_owned();
-                self.say(EventKind::FaultFailed(index, text)).await;
+                self.say(EventKind::FaultFailed(index, why)).await;
                 return Ok(());
             }
-            if !self.inject(watches, index, fault, &aftermaths).await? {
+            match self.inject(watches, index, injection, &aftermaths).await? {
+                Some(injected) => before.push(injected),
                 // What could not be injected is in the record; what follows would be another experiment.
-                return Ok(());
+                None => return Ok(()),
             }
         }
-        self.recovered().await
+        self.recovered(&before).await
+    }
+
+    /// Waits until a fault is to come. `Err`: its time did not come, and why.
+    async fn until_its_time(&self, watches: &Watches, injection: &Injection, before: &[Injected]) -> Result<Result<(), String>, Stop> {
+        let Some(last) = before.last() else { return Ok(Ok(())) };
+        if let Some(during) = &injection.during {
+            let base = before.iter().rev().find(|earlier| earlier.name == during).expect("a scenario names an earlier fault");
+            return Ok(if base.lifted.is_cancelled() { Err(format!("`{during}` was over before it could come")) } else { Ok(()) });
+        }
+        match injection.after {
+            None => {
+                let back = self.back_from_the_last(last).await?;
+                let why = "the database did not come back from the fault before, so there was nothing to break";
+                Ok(if back { Ok(()) } else { Err(why.to_owned()) })
+            }
+            Some(After::Elapsed(time)) => {
+                self.unless_stopped(tokio::time::sleep_until(last.called + time.0)).await?;
+                Ok(Ok(()))
+            }
+            Some(After::Seen(cue)) => {
+                let deadline = self.plan.settings.give_up_after;
+                let seen = watches.wait_until(cue.name(), deadline, |view| is_so(cue, view, last).then_some(()));
+                Ok(self.unless_stopped(seen).await?.map_err(|not_seen| format!("what it was to come after: {not_seen}")))
+            }
+        }
+    }
+
+    /// How long the effect of a fault is waited for.
+    fn patience(&self) -> Duration {
+        EFFECT_DEADLINE.min(self.plan.settings.give_up_after)
+    }
+
+    /// What faults work with.
+    fn scene<'s>(&'s self, watches: &'s Watches, stop: &'s CancellationToken) -> Scene<'s> {
+        Scene {
+            cluster: self.cluster,
+            platform: self.platform,
+            watches,
+            stop,
+            consent: self.consent,
+            lasting: self.plan.settings.lasting,
+            patience: self.patience(),
+        }
     }
 
     /// Step 1.
@@ -235,7 +296,7 @@ impl Trial<'_> {
         if !self.fresh {
             self.alone()?;
             let fault = FaultSpec::DeletePod(crate::scenario::DeletePod::default());
-            let scene = Scene { cluster: self.cluster, platform: self.platform, watches, stop: &self.shutdown };
+            let scene = self.scene(watches, &self.shutdown);
             let deleted = async {
                 let aim = fault.aim(&scene).await?;
                 fault.inject(&scene, &aim).await?;
@@ -261,7 +322,7 @@ impl Trial<'_> {
         for warning in self.unless_interrupted(Box::pin(warnings(self.cluster))).await? {
             let text = warning.to_string();
             self.recorder.record(None, EventKind::Warning(text.clone())).await;
-            if warning.dooms_all() || faults.iter().any(|fault| warning.dooms(fault)) {
+            if warning.dooms_all() || faults.iter().any(|injection| warning.dooms(&injection.fault)) {
                 self.say(EventKind::Foreseen(text)).await;
             }
         }
@@ -274,7 +335,7 @@ impl Trial<'_> {
         // Whoever interrupts wants no explanation.
         let Ok(found) = self.unless_interrupted(Box::pin(warnings(self.cluster))).await else { return };
         for warning in found {
-            if warning.dooms_all() || faults.iter().any(|fault| warning.dooms(fault)) {
+            if warning.dooms_all() || faults.iter().any(|injection| warning.dooms(&injection.fault)) {
                 self.say(EventKind::Hindrance(warning.to_string())).await;
             }
         }
@@ -370,65 +431,123 @@ impl Trial<'_> {
         self.unless_interrupted(sleep(delay)).await
     }
 
-    /// Step 4, for one fault. Returns whether it was injected.
+    /// Step 4, for one fault. `None`: it could not be injected.
     async fn inject(
         &mut self,
         watches: &Watches,
         index: usize,
-        fault: &FaultSpec,
+        injection: &Injection,
         aftermaths: &mpsc::UnboundedSender<Followed>,
-    ) -> Result<bool, Stop> {
-        let stop = self.shutdown.clone();
-        let scene = Scene { cluster: self.cluster, platform: self.platform, watches, stop: &stop };
-        let aim = match self.unless_interrupted(fault.aim(&scene)).await? {
+    ) -> Result<Option<Injected>, Stop> {
+        let (stop, fault) = (self.shutdown.clone(), &injection.fault);
+        let lasting = fault.lasting(self.platform.name(), self.plan.settings.lasting);
+        let scene = self.scene(watches, &stop);
+        let scene = Scene { lasting: lasting.unwrap_or(scene.lasting), ..scene };
+        // One that comes before the database is back may have to wait until there is something to hit.
+        let patience = if injection.after.is_some() || injection.during.is_some() { AIM_DEADLINE } else { Duration::ZERO };
+        let aim = match self.unless_interrupted(aim(fault, &scene, patience)).await? {
             Ok(aim) => aim,
             Err(error) => {
                 self.say(EventKind::FaultFailed(index, chain(&error))).await;
-                return Ok(false);
+                return Ok(None);
             }
         };
+        let hurt = self.journal.pending().into_iter().filter_map(|entry| entry.undo.hurt_node().map(str::to_owned));
+        let further = aim.undo.iter().find_map(|undo| undo.hurt_node());
+        if let Err(error) = self.consent.allows(hurt, further) {
+            self.say(EventKind::FaultFailed(index, chain(&error))).await;
+            return Ok(None);
+        }
         let life = self.ask(self.prober.life()).await?;
-        let victim = Victim { what: aim.what.clone(), mechanism: aim.mechanism.clone(), pod: aim.pod.clone(), life };
+        let victim =
+            Victim { what: aim.what.clone(), mechanism: aim.mechanism.clone(), pod: aim.pod.clone(), node: aim.node.clone(), life };
         self.say(EventKind::FaultResolved(index, Box::new(victim))).await;
+        match self.unless_interrupted(fault.witness(&scene, &aim)).await? {
+            Ok(facts) if facts.is_empty() => {}
+            Ok(facts) => self.say(EventKind::Witnessed(index, Witness { at: WitnessTime::Before, facts })).await,
+            Err(error) => {
+                self.say(EventKind::FaultFailed(index, format!("what it hits cannot be looked at: {}", chain(&error)))).await;
+                return Ok(None);
+            }
+        }
         self.alone()?;
         for undo in &aim.undo {
-            self.journal.begin(self.number, undo.clone()).await.map_err(|error| Stop::Failed(chain(&error)))?;
+            self.journal.begin(self.number, index, undo.clone()).await.map_err(|error| Stop::Failed(chain(&error)))?;
         }
         // Writing that down may have taken long.
         self.alone()?;
         self.say(EventKind::FaultCalled(index)).await;
         let called = Instant::now();
+        if matches!(fault, FaultSpec::StopApiServer(_)) {
+            self.lease.excuse(called + scene.lasting + API_SERVER_BACK_WITHIN);
+        }
+        let lifted = CancellationToken::new();
         // Not cut short: a call that was sent may be done after its undo.
         match fault.inject(&scene, &aim).await {
             Ok(reported) => {
                 self.say(EventKind::FaultReturned(index, reported)).await;
-                if let Some(aftermath) = fault.aftermath() {
+                if let Some(aftermath) = fault.aftermath(self.platform.name(), self.plan.settings.lasting) {
+                    let followed = Followed { index, fault: fault.clone(), aim: aim.clone(), aftermath, lifted: lifted.clone(), called };
                     // Whoever takes them ends only when this sender is gone.
-                    let _ = aftermaths.send(Followed { index, aftermath, pod: aim.pod.clone(), called });
+                    let _ = aftermaths.send(followed);
                 }
             }
             Err(FaultError::Interrupted) => return Err(Stop::Interrupted),
             Err(error) => {
                 self.say(EventKind::FaultFailed(index, chain(&error))).await;
-                return Ok(false);
+                return Ok(None);
             }
         }
         if let Some(seen) = self.unless_interrupted(fault.confirm(&scene, &aim)).await? {
             self.say(EventKind::FaultConfirmed(index, seen)).await;
+            // Of what lasts, the last look before it is undone counts; this one is there if that fails.
+            if let Ok(facts) = self.unless_interrupted(fault.witness(&scene, &aim)).await?
+                && !facts.is_empty()
+                && !lifted.is_cancelled()
+            {
+                self.say(EventKind::Witnessed(index, Witness { at: WitnessTime::During, facts })).await;
+            }
         }
-        Ok(true)
+        Ok(Some(Injected {
+            name: fault.name(),
+            toll: fault.toll(),
+            pod: aim.pod,
+            node: aim.node,
+            called,
+            lasts: lasting.is_some(),
+            lifted,
+        }))
     }
 
-    /// Waits for the first good write after the last fault: a further fault is aimed at a database that is there.
-    async fn back_from_the_last(&self) -> Result<bool, Stop> {
+    /// Waits until the database is back from the last fault: a further one is aimed at a database that is there.
+    async fn back_from_the_last(&self, last: &Injected) -> Result<bool, Stop> {
+        if last.lasts {
+            self.unless_stopped(last.lifted.cancelled()).await?;
+        }
+        if last.toll != Toll::Ends {
+            // It may not have been noticed at all, so there may be no first good write: one after it is over will do.
+            let since = self.recorder.clock().now().plus(self.prober.doubt());
+            let live = self.plan.scenario.probe.every.0 * 2;
+            return self.streak(since, live, self.plan.settings.give_up_after).await;
+        }
         let mut live = self.recorder.live();
         let back = live.wait_for(|live| live.first_good.is_some());
         Ok(self.unless_stopped(timeout(self.plan.settings.give_up_after, back)).await?.is_ok())
     }
 
     /// Step 5.
-    async fn recovered(&mut self) -> Result<(), Stop> {
+    async fn recovered(&mut self, injected: &[Injected]) -> Result<(), Stop> {
         self.step(Step::Recovery).await;
+        for fault in injected.iter().filter(|fault| fault.lasts) {
+            // It ends by itself: an undo has its deadline.
+            self.unless_stopped(fault.lifted.cancelled()).await?;
+        }
+        let toll = self.plan.scenario.faults.last().map_or(Toll::Ends, |injection| injection.fault.toll());
+        if toll != Toll::Ends {
+            let stable = self.unharmed().await?;
+            self.note_lifted(injected, stable).await;
+            return Ok(());
+        }
         let give_up = Instant::now() + self.plan.settings.give_up_after;
         let good = self.unless_stopped(self.read_back_first_good(give_up)).await??;
         let stable = match good {
@@ -442,7 +561,30 @@ impl Trial<'_> {
             self.look_for_hindrances().await;
         }
         self.say(EventKind::Stable(Step::Recovery, stable)).await;
+        self.note_lifted(injected, stable).await;
         Ok(())
+    }
+
+    /// Where all that was undone so far had lasted, and was undone before it was looked whether the service is stable, it need not be looked again.
+    async fn note_lifted(&mut self, injected: &[Injected], stable: bool) {
+        if injected.iter().any(|fault| fault.lasts)
+            && !self.plan.scenario.faults.iter().any(|one| matches!(one.fault, FaultSpec::CrashNode(_)))
+        {
+            self.stable_after_lifting = true;
+            self.say(EventKind::Stable(Step::AfterUndo, stable)).await;
+        }
+    }
+
+    /// Step 5, after a fault that need not be noticed: without a failure for long enough, now that it is over; then, if one had failed, the first good write is read
+    /// back.
+    async fn unharmed(&mut self) -> Result<bool, Stop> {
+        let since = self.recorder.clock().now();
+        let stable = self.stable_since(Step::Recovery, since).await?;
+        if self.recorder.live().borrow().first_good.is_some() {
+            let give_up = Instant::now() + self.plan.settings.give_up_after;
+            self.unless_stopped(self.read_back_first_good(give_up)).await??;
+        }
+        Ok(stable)
     }
 
     /// Waits for the first good write and reads it back. Returns when it was due; `None`: none came.
@@ -489,18 +631,18 @@ impl Trial<'_> {
     async fn after_undo(&mut self) -> Result<(), Stop> {
         self.step(Step::AfterUndo).await;
         let since = self.recorder.clock().now();
-        self.stable_since(Step::AfterUndo, since).await
+        self.stable_since(Step::AfterUndo, since).await.map(drop)
     }
 
     /// `since` is a moment of the runner: an attempt that may have been due before it does not count.
-    async fn stable_since(&self, step: Step, since: Moment) -> Result<(), Stop> {
+    async fn stable_since(&self, step: Step, since: Moment) -> Result<bool, Stop> {
         let settings = &self.plan.settings;
         let stable = self.streak(since.plus(self.prober.doubt()), settings.stable_for, settings.give_up_after).await?;
         if !stable {
             self.look_for_hindrances().await;
         }
         self.say(EventKind::Stable(step, stable)).await;
-        Ok(())
+        Ok(stable)
     }
 
     /// Waits until the headline stream has been without a failure for `length`, counted from `since`. `false`: not within the deadline.
@@ -621,6 +763,53 @@ impl Trial<'_> {
             () = self.shutdown.cancelled() => Err(Stop::Interrupted),
             done = work => Ok(done),
         }
+    }
+}
+
+/// A fault that was injected, for those that come after it.
+struct Injected {
+    name: &'static str,
+    toll: Toll,
+    /// The database's pod when it was.
+    pod: PodFacts,
+    /// The node that it hits, for a fault of a node.
+    node: Option<String>,
+    called: Instant,
+    lasts: bool,
+    /// Is cancelled when what it did was undone.
+    lifted: CancellationToken,
+}
+
+/// Whether what a cue means is to be seen since that fault.
+fn is_so(cue: Cue, view: &View, last: &Injected) -> bool {
+    let pod = view.pods.get(&last.pod.uid);
+    match cue {
+        Cue::Recovering => view.pods.values().any(|now| {
+            let another = now.uid != last.pod.uid || now.container_id != last.pod.container_id;
+            another && now.running && !now.ready && !now.terminating
+        }),
+        Cue::PodDeleted => pod.map_or_else(|| view.gone.contains(&last.pod.uid), |pod| pod.terminating),
+        Cue::PodGone => view.gone.contains(&last.pod.uid),
+        Cue::NodeNotReady => {
+            let node = last.node.as_ref().or(last.pod.node.as_ref());
+            node.is_some_and(|node| view.nodes.get(node).is_none_or(|node| !node.ready))
+        }
+    }
+}
+
+/// Aims a fault; where nothing is there to be hit yet, again for as long as there is patience.
+async fn aim(fault: &FaultSpec, scene: &Scene<'_>, patience: Duration) -> Result<Aim, FaultError> {
+    let end = Instant::now() + patience;
+    loop {
+        match fault.aim(scene).await {
+            Err(
+                FaultError::Cluster(ClusterError::NoPod { .. } | ClusterError::ManyPods { .. } | ClusterError::Incomplete { .. })
+                | FaultError::Platform(PlatformError::NoProcess { .. } | PlatformError::Cluster(_))
+                | FaultError::NotScheduled { .. },
+            ) if Instant::now() < end => {}
+            aimed => return aimed,
+        }
+        sleep(RETRY_PERIOD).await;
     }
 }
 
