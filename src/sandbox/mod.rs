@@ -15,7 +15,7 @@
 //! - Objects are JSON values in one `store`; every write is checked and completed by `admission` and seen by every watch.
 //! - Controllers and kubelets wait for changes of the kinds they care about, look at the whole state, and do what is to be done. None of them polls.
 //! - Pods are processes of our own binary, with real signals; volumes are directories; connections are sockets.
-//! - A node can lose its power: its processes die, its kubelet falls silent, and the control plane has to find out.
+//! - A node can lose its power: its processes die, its kubelet falls silent, and the control plane has to find out. What else can be hurt is in `hurts`.
 //! - Timers have Kubernetes' proportions and are divided by [`Options::speed`].
 //!
 //! The sandbox runs on threads of its own, so that what it does and what the caller measures do not wait for each other. When it stops, or is dropped,
@@ -31,6 +31,7 @@ mod containers;
 mod control;
 mod directory;
 mod events;
+mod hurts;
 mod kinds;
 mod kubelet;
 mod network;
@@ -65,6 +66,7 @@ use self::{
     clock::Speed,
     containers::Containers,
     directory::Home,
+    hurts::Hurts,
     kinds::Kind,
     network::Network,
     object::Look,
@@ -116,6 +118,8 @@ pub enum Defect {
     ChangeAddress,
     /// A node that was cordoned cannot be uncordoned: the API answers 500.
     UndoFails,
+    /// Whatever a fault does is answered as if it were done, and is not.
+    FaultsDoNothing,
 }
 
 /// Why there is no sandbox.
@@ -183,6 +187,8 @@ pub(crate) struct Cluster {
     containers: Containers,
     /// Which nodes have power.
     power: Power,
+    /// What is hurt beside.
+    hurts: Hurts,
 }
 
 impl Sandbox {
@@ -216,6 +222,7 @@ impl Sandbox {
             spawner: Mutex::new(Some(spawner)),
             containers: Containers::default(),
             power: Power::new((0..=options.workers).map(node_name)),
+            hurts: Hurts::default(),
         });
         let (ready, is_ready) = oneshot::channel();
         let (hosted, api) = (cluster.clone(), Api { cluster: cluster.clone(), token: token.clone() });

@@ -148,6 +148,12 @@ impl Power {
         }
     }
 
+    /// The node whose pod has that address.
+    pub(crate) fn node_of(&self, address: IpAddr) -> Option<String> {
+        let IpAddr::V4(address) = address else { return None };
+        self.lock().iter().find(|(_, switch)| switch.addresses.contains(&address)).map(|(node, _)| node.clone())
+    }
+
     /// All addresses that pods of that node had when power was cut: whoever starts there gets a new one.
     pub(crate) fn take_addresses(&self, node: &str) -> BTreeSet<Ipv4Addr> {
         self.lock().get_mut(node).map(|switch| std::mem::take(&mut switch.addresses)).unwrap_or_default()

@@ -175,6 +175,10 @@ enum Cut {
 async fn carry(cluster: &Cluster, client: TcpStream, endpoint: Option<SocketAddr>) {
     let dark = || endpoint.and_then(|endpoint| cluster.power.is_dark(endpoint.ip()));
     let cut = || dark().map_or(Cut::Off, Cut::Dark);
+    if let Some(endpoint) = endpoint {
+        // Who is cut off answers when it no longer is, if anybody waits so long.
+        cluster.hurts.arrives(cluster, endpoint.ip()).await;
+    }
     let connected = match endpoint {
         Some(endpoint) if dark().is_none() => {
             tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(endpoint)).await.ok().and_then(Result::ok)
@@ -187,9 +191,14 @@ async fn carry(cluster: &Cluster, client: TcpStream, endpoint: Option<SocketAddr
         Some(server) => {
             server.set_nodelay(true).ok();
             let (mut from_server, mut to_server) = server.into_split();
-            let to = one_way(&mut from_client, &mut to_server, || None);
-            let back = one_way(&mut from_server, &mut to_client, dark);
-            let outcome = tokio::try_join!(async { to.await.map_err(|_| cut()) }, async { back.await.map_err(|_| cut()) });
+            let at = endpoint.expect("it is connected to").ip();
+            let to = one_way(&mut from_client, &mut to_server, || None, Way { cluster, at, to_the_pod: true });
+            let back = one_way(&mut from_server, &mut to_client, dark, Way { cluster, at, to_the_pod: false });
+            let both = async { tokio::try_join!(async { to.await.map_err(|_| cut()) }, async { back.await.map_err(|_| cut()) }) };
+            let outcome = tokio::select! {
+                outcome = both => outcome,
+                () = cluster.hurts.until_reset(at) => Err(Cut::Off),
+            };
             if outcome.is_err() {
                 // One end was cut off: so is the other.
                 reset(to_server);
@@ -212,15 +221,33 @@ async fn carry(cluster: &Cluster, client: TcpStream, endpoint: Option<SocketAddr
     reset(to_client);
 }
 
+/// What a direction of a connection goes through: what is hurt on the way to a pod, or from it.
+#[derive(Clone, Copy)]
+struct Way<'a> {
+    cluster: &'a Cluster,
+    at: std::net::IpAddr,
+    to_the_pod: bool,
+}
+
+impl Way<'_> {
+    /// Returns when what was sent has arrived.
+    async fn pass(self) {
+        let Self { cluster, at, to_the_pod } = self;
+        if to_the_pod { cluster.hurts.arrives(cluster, at).await } else { cluster.hurts.passes(cluster, at).await }
+    }
+}
+
 /// Carries one direction. Its end is an error if nobody can be there to have ended it.
 async fn one_way(
     from: &mut OwnedReadHalf,
     to: &mut OwnedWriteHalf,
     dark: impl Fn() -> Option<watch::Receiver<Setting>>,
+    way: Way<'_>,
 ) -> std::io::Result<()> {
     let mut buffer = vec![0; BUFFER];
     loop {
         let read = from.read(&mut buffer).await?;
+        way.pass().await;
         if read == 0 {
             if dark().is_some() {
                 return Err(std::io::ErrorKind::HostUnreachable.into());

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Defect, Options, catalog,
+    conditions::Conditions,
     defect::{self, LateStore},
     log,
     login::{self, StoredPassword},
@@ -126,7 +127,14 @@ async fn run(options: &Options, surroundings: &Surroundings) -> Result<(), Engin
     let address = listener.local_addr().map_err(|source| EngineError::Listen { address, source })?;
     let tls = making.join().map_err(|_| start_failed("make a certificate")(&"the thread panicked"))??;
     let stopping = CancellationToken::new();
-    let instance = Arc::new(Instance::new(surroundings.host.clone(), opened.storage, tls, &options.deny, stopping.clone()));
+    let instance = Arc::new(Instance::new(
+        surroundings.host.clone(),
+        opened.storage,
+        tls,
+        &options.deny,
+        Conditions::beside(surroundings.volume(options).as_deref()),
+        stopping.clone(),
+    ));
     log::line("Server", &format!("Server is listening on [ {} <ipv4> {} ].", address.ip(), address.port()));
     log::line("Server", "SQL Server is now ready for client connections. This is an informational message; no user action is required.");
     let recovery = tokio::task::spawn_blocking({

@@ -17,7 +17,7 @@
 //!                                                 token ── rows, errors, DONE ──> connection
 //! ```
 //!
-//! - Beginning and end: `watchdog`, `engine`, `surroundings`, `log`.
+//! - Beginning and end: `watchdog`, `engine`, `surroundings`, `conditions`, `log`.
 //! - The protocol: `packet`, `prelogin`, `tls`, `login`, `rpc`, `token`, `types`, `codepage`, `moment`, `connection`.
 //! - The language: `tsql`, `convert`, `functions`, `catalog`, `errors`.
 //! - The rows: `session`, `storage`, `schema`, `write_queue`, `signal`, `defect`.
@@ -41,6 +41,7 @@
 
 mod catalog;
 mod codepage;
+mod conditions;
 mod connection;
 mod convert;
 mod defect;

@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{connection, log, login::Login, storage::Storage};
+use super::{conditions::Conditions, connection, log, login::Login, storage::Storage};
 
 /// The most connections at once. Each may hold a thread, so there are as many threads (see [`super::engine`]).
 pub(crate) const MAX_CONNECTIONS: usize = 1000;
@@ -51,6 +51,8 @@ pub(crate) struct Instance {
     pub(crate) tls: TlsAcceptor,
     /// Cancelled when the server stops.
     pub(crate) stopping: CancellationToken,
+    /// What is wrong with the volume.
+    pub(crate) conditions: Conditions,
     denied: Vec<String>,
     sessions: Mutex<BTreeMap<u16, SessionInfo>>,
 }
@@ -77,9 +79,16 @@ impl Drop for Seat {
 
 impl Instance {
     /// An instance over open storage; `denied` are the views and commands that clients may not use.
-    pub(crate) fn new(name: String, storage: Storage, tls: TlsAcceptor, denied: &[String], stopping: CancellationToken) -> Self {
+    pub(crate) fn new(
+        name: String,
+        storage: Storage,
+        tls: TlsAcceptor,
+        denied: &[String],
+        conditions: Conditions,
+        stopping: CancellationToken,
+    ) -> Self {
         let denied = denied.iter().map(|name| name.trim().to_ascii_lowercase()).collect();
-        Self { name, storage, tls, stopping, denied, sessions: Mutex::default() }
+        Self { name, storage, tls, stopping, conditions, denied, sessions: Mutex::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u16, SessionInfo>> {

@@ -118,6 +118,13 @@ impl Surroundings {
             .map_or(path.clone(), |(_, host)| trimmed(&host))
     }
 
+    /// The directory of the host that is the volume of the data, if that is mounted.
+    pub(crate) fn volume(&self, options: &Options) -> Option<PathBuf> {
+        let path = options.data.clone().unwrap_or_else(|| PathBuf::from(DATA));
+        let mounts = self.mounts.iter().filter(|(mount, _)| path.starts_with(mount));
+        mounts.max_by_key(|(mount, _)| mount.components().count()).map(|(_, host)| host.clone())
+    }
+
     /// The address to listen on. In a pod of the sandbox "every address" means the pod's.
     pub(crate) fn address(&self, options: &Options) -> Result<SocketAddr, SurroundingsError> {
         let port = self.port.unwrap_or(PORT);

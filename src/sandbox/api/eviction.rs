@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{
     super::{
-        Cluster,
+        Cluster, Defect,
         control::disruption::{protects, tell_allowed},
         kinds::Kind,
         object::{self, Look, pod},
@@ -32,6 +32,10 @@ pub(super) fn answer(cluster: &Cluster, asked: &Asked, key: &Key) -> Result<Resp
     let mut how = deletion_options(&body["deleteOptions"])?;
     how.dry_run |= asked.is_dry_run();
     let pod = cluster.store.get(Kind::Pod, &key.namespace, &key.name).ok_or_else(|| Refusal::not_found(Kind::Pod, &key.name))?;
+    let success = || json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201 });
+    if cluster.defect == Some(Defect::FaultsDoNothing) {
+        return Ok(json_response(StatusCode::CREATED, &success()));
+    }
     // A pod that has ended, has not begun or is leaving serves nobody: no budget protects it.
     if !pod::is_finished(&pod) && !pod.is_terminating() && pod.text("/status/phase") != "Pending" {
         ask_budgets(cluster, &pod, how.dry_run)?;
@@ -44,8 +48,7 @@ pub(super) fn answer(cluster: &Cluster, asked: &Asked, key: &Key) -> Result<Resp
         cluster.store.update(key, Part::Status, false, change)?;
     }
     cluster.store.delete(key, &how)?;
-    let status = json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201 });
-    Ok(json_response(StatusCode::CREATED, &status))
+    Ok(json_response(StatusCode::CREATED, &success()))
 }
 
 /// Asks the budget of a pod, if it has one, and takes one off it.

@@ -5,13 +5,14 @@
 //! - [`objects`]: get, list, create, update, patch, delete, and the parts of objects that have a path of their own;
 //! - [`watching`]: a stream of changes;
 //! - [`logs`]: what a container said; [`exec`]: a command in it; [`eviction`]: a deletion that asks first;
-//! - [`processes`] and [`power`]: what Kubernetes lacks, under `/comeback/v1`.
+//! - [`processes`], [`power`] and [`hurts`]: what Kubernetes lacks, under `/comeback/v1`.
 //!
 //! Every refusal is a Kubernetes `Status`. Bodies are JSON. Who asks for a [`table`] of objects gets one.
 
 mod discovery;
 mod eviction;
 mod exec;
+mod hurts;
 mod logs;
 mod objects;
 mod path;
@@ -20,7 +21,10 @@ mod processes;
 mod table;
 mod watching;
 
-pub(super) use self::discovery::{VERSION, architecture};
+pub(super) use self::{
+    discovery::{VERSION, architecture},
+    processes::role,
+};
 
 use std::sync::Arc;
 
@@ -130,12 +134,18 @@ async fn handle(api: &Api, request: Request) -> Result<Response, Refusal> {
     let (content_type, accept) = (header(header::CONTENT_TYPE), header(header::ACCEPT));
     let asked = Asked { query: query(&head.uri)?, method: head.method.clone(), content_type, accept, body };
     let cluster = &api.cluster;
-    match path::read(head.uri.path())? {
+    let place = path::read(head.uri.path())?;
+    let is_ours = matches!(place, Place::Container(_) | Place::Power(_) | Place::Hurts);
+    if !is_ours && !cluster.hurts.api_answers() {
+        return Err(Refusal::unavailable("the API server is stopped: a fault is in force"));
+    }
+    match place {
         Place::Health => Ok("ok".into_response()),
         Place::Discovery(document) => discovery::answer(&asked, &document),
         Place::Objects(place) => objects::answer(cluster, &asked, &place, head).await,
         Place::Container(place) => processes::answer(cluster, asked, place).await,
         Place::Power(node) => power::answer(cluster, &asked, &node).await,
+        Place::Hurts => hurts::answer(cluster, &asked).await,
     }
 }
 

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{
     super::{
-        Cluster, admission,
+        Cluster, Defect, admission,
         kinds::Kind,
         object::{self, Look},
         patch::{self, Style},
@@ -132,6 +132,9 @@ fn collection(cluster: &Arc<Cluster>, asked: &Asked, place: &ObjectPlace) -> Res
 fn one(cluster: &Arc<Cluster>, asked: &Asked, place: &ObjectPlace, key: &Key) -> Result<Response, Refusal> {
     let store = &cluster.store;
     let is_stuck = cluster.is_stuck(key);
+    if let Some(pretended) = pretended(cluster, asked, key) {
+        return pretended;
+    }
     match asked.method {
         Method::GET if asked.flag("watch") => watching::answer(cluster, asked, Wanted::read(asked, place)?),
         Method::GET => {
@@ -188,6 +191,26 @@ fn one(cluster: &Arc<Cluster>, asked: &Asked, place: &ObjectPlace, key: &Key) ->
             }
         },
         _ => Err(Refusal::method_not_allowed()),
+    }
+}
+
+/// What a sandbox that only pretends answers to a change that breaks something: what it would have been.
+fn pretended(cluster: &Cluster, asked: &Asked, key: &Key) -> Option<Result<Response, Refusal>> {
+    if cluster.defect != Some(Defect::FaultsDoNothing) {
+        return None;
+    }
+    let now = cluster.store.get(key.kind, &key.namespace, &key.name)?;
+    match asked.method {
+        Method::DELETE if key.kind == Kind::Pod => Some(Ok(json_response(StatusCode::OK, &now))),
+        Method::PATCH if matches!(key.kind, Kind::Node | Kind::Deployment | Kind::StatefulSet | Kind::Service) => {
+            let (style, change) = read_patch(asked).ok()?;
+            let mut object = (*now).clone();
+            if style == Style::Apply || patch_object(style, &mut object, &change).is_err() {
+                return None;
+            }
+            Some(Ok(json_response(StatusCode::OK, &object)))
+        }
+        _ => None,
     }
 }
 

@@ -15,6 +15,8 @@ pub(super) enum Place {
     Container(ContainerPlace),
     /// The power switch of a node, by the sandbox's own path.
     Power(String),
+    /// What is hurt, by the sandbox's own path.
+    Hurts,
 }
 
 /// A document about the API itself.
@@ -85,6 +87,7 @@ pub(super) fn read(path: &str) -> Result<Place, Refusal> {
             verb: (*verb).to_owned(),
         }),
         ["comeback", "v1", "nodes", node, "power"] => Place::Power((*node).to_owned()),
+        ["comeback", "v1", "hurts"] => Place::Hurts,
         _ => return Err(Refusal::no_such_path()),
     })
 }

@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::{
     super::{
-        Cluster,
+        Cluster, Defect, hurts,
         kinds::Kind,
         object::Look,
         power::{NotInForce, SWITCH_TIMEOUT, State},
@@ -28,6 +28,9 @@ const CONTROL_PLANE: &str = "control-plane";
 
 /// Answers a request about a node's power.
 pub(super) async fn answer(cluster: &Cluster, asked: &Asked, node: &str) -> Result<Response, Refusal> {
+    if cluster.defect == Some(Defect::FaultsDoNothing) {
+        return pretend(cluster, asked, node);
+    }
     let state = match asked.method {
         Method::GET => cluster.power.state(node).ok_or_else(|| Refusal::not_found(Kind::Node, node))?,
         Method::POST => {
@@ -51,5 +54,17 @@ pub(super) async fn answer(cluster: &Cluster, asked: &Asked, node: &str) -> Resu
         }
         _ => return Err(Refusal::method_not_allowed()),
     };
+    Ok(json_response(StatusCode::OK, &json!({ "state": state.word() })))
+}
+
+/// Says that a switch is as it was set, without setting it: a sandbox that only pretends.
+fn pretend(cluster: &Cluster, asked: &Asked, node: &str) -> Result<Response, Refusal> {
+    let mut claims = hurts::claims(&cluster.hurts);
+    if asked.method == Method::POST
+        && let Some(state) = State::of_word(asked.object()?.text("/state"))
+    {
+        claims.insert(node.to_owned(), state);
+    }
+    let state = claims.get(node).copied().unwrap_or(State::On);
     Ok(json_response(StatusCode::OK, &json!({ "state": state.word() })))
 }

@@ -3,7 +3,7 @@
 //! - `GET  /comeback/v1/namespaces/{ns}/pods/{pod}/containers/{container}/processes`
 //! - `POST /comeback/v1/namespaces/{ns}/pods/{pod}/containers/{container}/signal` with `{"process": "engine", "signal": "SIGKILL"}`
 //!
-//! `process` is `engine` (the `sqlservr` whose parent is a `sqlservr`), `watchdog` (the one whose parent is not), or the kernel's name of a process.
+//! `process` is `@first` (the container's first process), `engine` (the `sqlservr` whose parent is a `sqlservr`), `watchdog` (the one whose parent is not), or the kernel's name of a process.
 
 use axum::{http::StatusCode, response::Response};
 use nix::sys::signal::Signal;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::{
     super::{
-        Cluster,
+        Cluster, Defect,
         kinds::Kind,
         object::Look,
         process::{Process, Running},
@@ -21,6 +21,7 @@ use super::{
     Asked, json_response,
     path::ContainerPlace,
 };
+use crate::platform::processes::FIRST_NAME;
 
 /// Answers a request about the processes of a container. Reading all of `/proc` takes its time, so it is done where that holds up nobody.
 pub(super) async fn answer(cluster: &Cluster, asked: Asked, place: ContainerPlace) -> Result<Response, Refusal> {
@@ -28,17 +29,19 @@ pub(super) async fn answer(cluster: &Cluster, asked: Asked, place: ContainerPlac
     let process = cluster.containers.find(&pod, &place.container).map(|found| found.process).ok_or_else(|| {
         Refusal::nothing_found(format!("container `{}` of pod `{}/{}` is not running here", place.container, place.namespace, place.pod))
     })?;
-    let looked = tokio::task::spawn_blocking(move || look(&process, &asked, &place)).await;
+    // One that only pretends sends nothing, and says who got it.
+    let pretends = cluster.defect == Some(Defect::FaultsDoNothing);
+    let looked = tokio::task::spawn_blocking(move || look(&process, &asked, &place, pretends)).await;
     looked.map_err(|_| Refusal::internal("the sandbox is stopping"))?
 }
 
-fn look(process: &Process, asked: &Asked, place: &ContainerPlace) -> Result<Response, Refusal> {
+fn look(process: &Process, asked: &Asked, place: &ContainerPlace, pretends: bool) -> Result<Response, Refusal> {
     let there = process.members();
     let body = match (asked.method.as_str(), place.verb.as_str()) {
         ("GET", "processes") => json!({ "processes": there.iter().map(|one| described(one, &there)).collect::<Vec<_>>() }),
         ("POST", "signal") => {
             let wanted = asked.object()?;
-            json!({ "signalled": signal(process, &there, &wanted)? })
+            json!({ "signalled": signal(process, &there, &wanted, pretends)? })
         }
         (_, "processes" | "signal") => return Err(Refusal::method_not_allowed()),
         _ => return Err(Refusal::no_such_path()),
@@ -46,7 +49,7 @@ fn look(process: &Process, asked: &Asked, place: &ContainerPlace) -> Result<Resp
     Ok(json_response(StatusCode::OK, &body))
 }
 
-fn signal(process: &Process, there: &[Running], wanted: &Value) -> Result<Vec<Value>, Refusal> {
+fn signal(process: &Process, there: &[Running], wanted: &Value, pretends: bool) -> Result<Vec<Value>, Refusal> {
     let (which, name) = (wanted.text("/process"), wanted.text("/signal"));
     if which.is_empty() {
         return Err(Refusal::unprocessable("`process` must name a process: `engine`, `watchdog`, or the kernel's name of one"));
@@ -54,13 +57,15 @@ fn signal(process: &Process, there: &[Running], wanted: &Value) -> Result<Vec<Va
     let full = if name.starts_with("SIG") { name.to_owned() } else { format!("SIG{name}") };
     let signal: Signal =
         full.parse().map_err(|_| Refusal::unprocessable(format!("`signal` is `{name}`, which is no signal of Linux's")))?;
-    let meant: Vec<_> = there.iter().filter(|one| one.comm == which || role(one, there) == Some(which)).collect();
+    let first = if which == FIRST_NAME { there.first() } else { None };
+    let meant: Vec<_> = there.iter().filter(|one| one.comm == which || role(one, there) == Some(which)).chain(first).collect();
     if meant.is_empty() {
         let list = there.iter().map(|one| format!("{} ({})", one.comm, one.pid)).collect::<Vec<_>>().join(", ");
         let list = if list.is_empty() { "none".to_owned() } else { list };
         return Err(Refusal::nothing_found(format!("no process `{which}` in this container; there are: {list}")));
     }
-    let signalled: Vec<_> = meant.into_iter().filter(|one| process.signal(one, signal)).map(|one| described(one, there)).collect();
+    let signalled: Vec<_> =
+        meant.into_iter().filter(|one| pretends || process.signal(one, signal)).map(|one| described(one, there)).collect();
     if signalled.is_empty() {
         return Err(Refusal::nothing_found(format!("process `{which}` ended before the signal was sent")));
     }
@@ -68,7 +73,7 @@ fn signal(process: &Process, there: &[Running], wanted: &Value) -> Result<Vec<Va
 }
 
 /// SQL Server runs as two processes of one name: a watchdog, and the engine that is its child.
-fn role(one: &Running, there: &[Running]) -> Option<&'static str> {
+pub(in crate::sandbox) fn role(one: &Running, there: &[Running]) -> Option<&'static str> {
     const SERVER: &str = "sqlservr";
     if one.comm != SERVER {
         return None;

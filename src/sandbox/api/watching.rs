@@ -145,6 +145,7 @@ impl Watching {
             tokio::select! {
                 biased;
                 () = self.cluster.stopping.cancelled() => return None,
+                () = self.cluster.hurts.until_api_stops() => return None,
                 () = tokio::time::sleep_until(self.ends) => {
                     self.over = true;
                     return self.bookmark.is_some().then(|| self.bookmark(false));

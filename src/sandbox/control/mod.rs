@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
-use super::{Cluster, Defect, kinds::Kind};
+use super::{Cluster, Defect, hurts::Part, kinds::Kind};
 
 /// A controller that remembers nothing.
 type Controller = fn(&Cluster);
@@ -59,11 +59,11 @@ pub(super) fn start(cluster: &Arc<Cluster>, parts: &mut JoinSet<()>) {
         (OWNED, namespaces::reconcile),
     ];
     for (kinds, controller) in stateless {
-        parts.spawn(keep(cluster.clone(), kinds, controller));
+        parts.spawn(keep(cluster.clone(), Part::Manager, kinds, controller));
     }
     let mut told = scheduler::Told::default();
     let scheduled: &[Kind] = &[Kind::Pod, Kind::Node, Kind::PersistentVolumeClaim, Kind::PersistentVolume, Kind::StorageClass];
-    parts.spawn(keep(cluster.clone(), scheduled, move |cluster| scheduler::reconcile(cluster, &mut told)));
+    parts.spawn(keep(cluster.clone(), Part::Scheduler, scheduled, move |cluster| scheduler::reconcile(cluster, &mut told)));
     parts.spawn(volumes::run(cluster.clone()));
     parts.spawn(nodes::run(cluster.clone()));
     parts.spawn(taints::run(cluster.clone()));
@@ -71,14 +71,21 @@ pub(super) fn start(cluster: &Arc<Cluster>, parts: &mut JoinSet<()>) {
     parts.spawn(disruption::run(cluster.clone()));
     if cluster.defect == Some(Defect::ChangeAddress) {
         let mut seen = defect::Seen::default();
-        parts.spawn(keep(cluster.clone(), &[Kind::Pod, Kind::Service], move |cluster| defect::change_address(cluster, &mut seen)));
+        parts.spawn(keep(cluster.clone(), Part::Manager, &[Kind::Pod, Kind::Service], move |cluster| {
+            defect::change_address(cluster, &mut seen);
+        }));
     }
 }
 
 /// Calls a controller now and after every change of its kinds, until the sandbox stops.
-async fn keep(cluster: Arc<Cluster>, kinds: &'static [Kind], mut controller: impl FnMut(&Cluster)) {
+async fn keep(cluster: Arc<Cluster>, part: Part, kinds: &'static [Kind], mut controller: impl FnMut(&Cluster)) {
     let mut changes = cluster.store.follow(kinds);
     loop {
+        tokio::select! {
+            biased;
+            () = cluster.hurts.at_work(part) => {}
+            () = cluster.stopping.cancelled() => return,
+        }
         controller(&cluster);
         tokio::select! {
             biased;

@@ -88,6 +88,11 @@ pub(super) async fn run(cluster: Arc<Cluster>) {
     monitor.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut nodes = Nodes::default();
     loop {
+        tokio::select! {
+            biased;
+            () = cluster.hurts.at_work(super::Part::Manager) => {}
+            () = cluster.stopping.cancelled() => return,
+        }
         let taint_at = nodes.next_taint.filter(|_| !nodes.waiting.is_empty());
         tokio::select! {
             biased;
@@ -136,7 +141,7 @@ impl Nodes {
         let was_ready = node::is_ready(found);
         let mut current = condition(found, "Ready").map(|ready| ready.text("/status").to_owned()).unwrap_or_default();
         // A kubelet that has power and is late was held up by this machine, which is no fault of the cluster's: at a high speed the grace is a moment.
-        let has_power = cluster.power.state(name) == Some(State::On);
+        let has_power = cluster.power.state(name) == Some(State::On) && !cluster.hurts.is_silent(name);
         if now > moved + cluster.speed.of(GRACE) && !has_power && current != "Unknown" {
             let change = |node: &mut Value| {
                 doubt(node);

@@ -35,6 +35,11 @@ pub(super) async fn run(cluster: Arc<Cluster>) {
     let mut changes = cluster.store.follow(&[Kind::Node, Kind::Pod]);
     let mut due = Due::new();
     loop {
+        tokio::select! {
+            biased;
+            () = cluster.hurts.at_work(super::Part::Manager) => {}
+            () = cluster.stopping.cancelled() => return,
+        }
         reconcile(&cluster, &mut due, Instant::now());
         let next = due.values().map(|(_, at)| *at).min();
         tokio::select! {

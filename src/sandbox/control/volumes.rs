@@ -88,6 +88,11 @@ pub(super) async fn run(cluster: Arc<Cluster>) {
     ]);
     let mut memory = Memory::default();
     loop {
+        tokio::select! {
+            biased;
+            () = cluster.hurts.at_work(super::Part::Manager) => {}
+            () = cluster.stopping.cancelled() => return,
+        }
         reconcile(&cluster, &mut memory);
         let patience = cluster.speed.of(MOST_PATIENT);
         // One whose time is over stays only on a node that is ready, and then a change of the node wakes us.

@@ -360,7 +360,11 @@ impl Worker {
         let Life::Running(run) = &container.life else { return };
         self.kubelet.cluster.containers.remove(&run.process);
         let mut state = json!({
-            "exitCode": exit.code, "reason": if exit.code == 0 { "Completed" } else { "Error" },
+            "exitCode": exit.code, "reason": match exit.code {
+                _ if run.process.is_out_of_memory() => "OOMKilled",
+                0 => "Completed",
+                _ => "Error",
+            },
             "startedAt": run.since, "finishedAt": object::stamp(exit.at), "containerID": container.id,
         });
         if let Some(signal) = exit.signal {

@@ -191,6 +191,16 @@ async fn live(cluster: &Arc<Cluster>, node: &str, switch: &mut watch::Receiver<p
             }
             () = changes.changed() => {}
             _ = heartbeat.tick() => {
+                // One that is stopped, or cut off, says nothing; it is known by that it was to say something.
+                if cluster.hurts.is_silent(node) {
+                    tokio::select! {
+                        biased;
+                        () = cluster.stopping.cancelled() => {}
+                        _ = switch.changed() => switch.mark_changed(),
+                        () = cluster.hurts.awake(node) => node::renew_lease(cluster, node),
+                    }
+                    continue;
+                }
                 node::renew_lease(cluster, node);
                 beats += 1;
                 if beats.is_multiple_of(node::REPORT_EVERY) {

@@ -137,6 +137,8 @@ impl Probing {
         let (mut successes, mut failures, mut is_ready) = (0, 0, false);
         loop {
             ticks.tick().await;
+            // A kubelet that is stopped probes nobody.
+            self.cluster.hurts.awake(self.pod.text("/spec/nodeName")).await;
             let found = self.attempt(probe, limit).await;
             let told = match found {
                 Ok(()) => {
@@ -184,6 +186,10 @@ impl Probing {
         if probe.has("/tcpSocket") {
             let port = self.port(&probe["tcpSocket"]["port"])?;
             let at = std::net::SocketAddr::from((self.address, port));
+            if self.cluster.hurts.is_cut_off(&self.cluster, self.address.into()) {
+                sleep(limit).await;
+                return Err(format!("dial tcp {at}: i/o timeout"));
+            }
             return match timeout(limit, TcpStream::connect(at)).await {
                 Ok(Ok(_)) => Ok(()),
                 Ok(Err(error)) => Err(format!("dial tcp {at}: connect: {error}")),

@@ -35,6 +35,9 @@ pub(super) fn attached(cluster: &Cluster, node: &str, pod: &Value) -> Result<BTr
             return Err(format!("persistentvolumeclaim \"{}\" is not bound", claim.name()));
         }
         let persistent = claim.text("/spec/volumeName");
+        if let Some(why) = cluster.hurts.why_not_attached(persistent) {
+            return Err(why);
+        }
         let Some(object) = cluster.store.get(Kind::PersistentVolume, "", persistent) else {
             return Err(format!("persistentvolume \"{persistent}\" not found"));
         };

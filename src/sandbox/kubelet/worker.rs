@@ -147,6 +147,7 @@ impl Worker {
         let mut relist = interval(self.cluster().speed.of(RELIST));
         relist.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            self.awake().await;
             match self.fate() {
                 Fate::Stays => {}
                 Fate::Leaves | Fate::Gone => return self.leave().await,
@@ -177,6 +178,7 @@ impl Worker {
         let stopping = self.cluster().stopping.clone();
         let mut told = String::new();
         loop {
+            self.awake().await;
             match self.fate() {
                 Fate::Stays => {}
                 Fate::Leaves => {
@@ -204,6 +206,16 @@ impl Worker {
                 () = self.changes.changed() => {}
                 () = tokio::time::sleep(again) => {}
             }
+        }
+    }
+
+    /// Waits while the kubelet is stopped, or the node cut off or frozen: unless the sandbox stops.
+    async fn awake(&self) {
+        let cluster = self.cluster();
+        tokio::select! {
+            biased;
+            () = cluster.hurts.awake(&self.kubelet.node) => {}
+            () = cluster.stopping.cancelled() => {}
         }
     }
 
@@ -239,6 +251,7 @@ impl Worker {
 
     /// The pod is being deleted, or its object is gone: an orderly stop, then the object goes if it is there.
     async fn leave(&mut self) {
+        self.awake().await;
         let began = Instant::now();
         // That it is to go has been seen.
         self.publish();

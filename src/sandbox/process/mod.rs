@@ -15,7 +15,11 @@ use std::{
     io,
     os::unix::process::CommandExt,
     process::Command,
-    sync::{Arc, Mutex, OnceLock, mpsc},
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -110,13 +114,21 @@ pub(crate) struct Process {
     reaped: Mutex<bool>,
     /// When the first process was seen to have ended; the rest may still be there.
     first_ended: OnceLock<Instant>,
+    /// Whether it was killed for want of memory.
+    out_of_memory: AtomicBool,
     exit: watch::Sender<Option<Exit>>,
 }
 
 impl Process {
     fn watch(child: &std::process::Child, token: Option<TaskTrackerToken>) -> io::Result<Arc<Self>> {
         let pid = Pid::from_raw(i32::try_from(child.id()).expect("process ids fit"));
-        let process = Arc::new(Self { pid, reaped: Mutex::new(false), first_ended: OnceLock::new(), exit: watch::Sender::new(None) });
+        let process = Arc::new(Self {
+            pid,
+            reaped: Mutex::new(false),
+            first_ended: OnceLock::new(),
+            out_of_memory: AtomicBool::new(false),
+            exit: watch::Sender::new(None),
+        });
         let watched = process.clone();
         let started = thread::Builder::new().name("sandbox-reaper".into()).spawn(move || {
             watched.wait_and_reap();
@@ -157,6 +169,16 @@ impl Process {
             *reaped = true;
         }
         self.exit.send_replace(Some(Exit { code, signal, at, instant }));
+    }
+
+    /// From now on its end is one for want of memory.
+    pub(crate) fn mark_out_of_memory(&self) {
+        self.out_of_memory.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether it was killed for want of memory.
+    pub(crate) fn is_out_of_memory(&self) -> bool {
+        self.out_of_memory.load(Ordering::SeqCst)
     }
 
     /// How it ended, if it has.

@@ -56,6 +56,13 @@ impl Session {
         if self.turn.is_none() {
             return Ok(());
         }
+        let wrong = self.instance.conditions.now();
+        if wrong.full {
+            self.roll_back_storage();
+            return Err(errors::volume_full().into());
+        }
+        // The turn is held meanwhile: a slow disk flushes one log after the other.
+        std::thread::sleep(wrong.late());
         let result = self.handle()?.connection.execute_batch("COMMIT");
         if let Err(error) = result {
             let stop = self.stopped(&error);
