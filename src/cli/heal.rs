@@ -7,7 +7,7 @@ use clap::Args;
 use super::{exit::Exit, term};
 use crate::{
     cluster::{self, chain},
-    deploy::Workload,
+    deploy::{Installed, Workload},
     fault::heal::{self, HealError, Healed, Options},
     kind::Name,
     platform::Platform,
@@ -65,7 +65,7 @@ impl Heal {
             Ok(opened) => opened,
             Err(error) => return unreachable_cluster(&chain(&error)),
         };
-        let platform = match Platform::detect(&opened.cluster).await {
+        let platform = match Platform::detect(&opened.cluster, own_image(&opened.cluster).await.as_deref()).await {
             Ok(platform) => platform,
             Err(error) => return unreachable_cluster(&format!("{} (context `{}`)", chain(&error), opened.context)),
         };
@@ -79,6 +79,11 @@ impl Heal {
             Err(HealError::Cluster(error)) => unreachable_cluster(&format!("{} (context `{}`)", chain(&error), opened.context)),
         }
     }
+}
+
+/// Our own image as that cluster knows it, if `comeback cluster up` was there: what the node helper runs.
+async fn own_image(cluster: &cluster::Cluster) -> Option<String> {
+    Installed::read(cluster).await.ok().map(|installed| installed.own_image)
 }
 
 fn unreachable_cluster(why: &str) -> Exit {

@@ -2,15 +2,22 @@
 
 mod check;
 mod cluster;
+mod dead_man;
+mod exhaust_memory;
 pub mod exit;
+mod faults;
 mod heal;
 mod knock;
+mod on_node;
+mod plan;
+mod preflight;
 mod prober;
 pub mod progress;
 mod report;
 mod run;
 mod sandbox;
 mod schema;
+mod selection;
 mod signal;
 mod summary;
 pub mod term;
@@ -38,6 +45,15 @@ enum Command {
     Cluster(cluster::ClusterArgs),
     #[command(hide = true)]
     Knock(knock::Knock),
+    #[command(hide = true)]
+    DeadMan(dead_man::DeadManArgs),
+    #[command(hide = true)]
+    ExhaustMemory(exhaust_memory::ExhaustMemoryArgs),
+    Faults(faults::Faults),
+    #[command(hide = true)]
+    OnNode(on_node::OnNodeArgs),
+    Plan(plan::Plan),
+    Preflight(preflight::Preflight),
     Report(report::Report),
     Heal(heal::Heal),
     Sandbox(sandbox::SandboxArgs),
@@ -69,6 +85,12 @@ pub fn main() -> ExitCode {
         Command::Prober(args) => prober::main(args),
         Command::Cluster(args) => args.run(),
         Command::Knock(args) => args.run(),
+        Command::DeadMan(args) => dead_man::run(&args),
+        Command::ExhaustMemory(args) => exhaust_memory::run(&args),
+        Command::Faults(faults) => faults.run().into(),
+        Command::OnNode(args) => on_node::run(&args),
+        Command::Plan(plan) => plan.run(),
+        Command::Preflight(preflight) => preflight.run(),
         Command::Report(report) => report.run(),
         Command::Heal(heal) => heal.run(),
         Command::Sandbox(args) => sandbox::run(&args),

@@ -10,10 +10,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{exit::Exit, progress::Progress, summary, term};
+use super::{exit::Exit, progress::Progress, selection::Selection, summary, term};
 use crate::{
     cluster::chain,
-    fault::Entry,
+    fault::{Consent, Entry},
     result::TrialResult,
     run::{
         Folder,
@@ -44,6 +44,17 @@ pub(super) struct Run {
     /// Where the folder of the run is made.
     #[arg(long, value_name = "DIR", default_value = "reports")]
     out: PathBuf,
+    #[command(flatten)]
+    selection: Selection,
+    /// Break nodes on which pods of others run, too: they go down with it.
+    #[arg(long)]
+    allow_bystanders: bool,
+    /// How many nodes may be hurt at once.
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    max_nodes: usize,
+    /// The contexts of the kubeconfig that may be broken at all, with commas between; anything else is refused before it is touched.
+    #[arg(long, value_name = "CONTEXTS", env = "COMEBACK_CONTEXTS", value_delimiter = ',')]
+    contexts: Vec<String>,
     /// The seed of every random choice; the report of a run names its own.
     #[arg(long, value_name = "NUMBER")]
     seed: Option<u64>,
@@ -73,6 +84,8 @@ enum DefectName {
     ChangeAddress,
     /// A cordoned node cannot be uncordoned.
     UndoFails,
+    /// Whatever a fault does is answered as if it were done, and is not.
+    FaultsDoNothing,
 }
 
 impl From<DefectName> for Defect {
@@ -84,6 +97,7 @@ impl From<DefectName> for Defect {
             DefectName::FlipBit => Self::Database(sqld::Defect::FlipBit),
             DefectName::ChangeAddress => Self::Cluster(sandbox::Defect::ChangeAddress),
             DefectName::UndoFails => Self::Cluster(sandbox::Defect::UndoFails),
+            DefectName::FaultsDoNothing => Self::Cluster(sandbox::Defect::FaultsDoNothing),
         }
     }
 }
@@ -100,6 +114,13 @@ impl Run {
             Ok(suite) => suite,
             Err(errors) => {
                 term::prose(&errors.render(term::prose_has_color()));
+                return Exit::Invalid.into();
+            }
+        };
+        let suite = match self.selection.of(suite) {
+            Ok(suite) => suite,
+            Err(error) => {
+                term::prose(&format!("error: {error}"));
                 return Exit::Invalid.into();
             }
         };
@@ -130,6 +151,7 @@ impl Run {
             seed: self.seed.unwrap_or_else(|| fastrand::u64(..)),
             on,
             suite,
+            consent: Consent { bystanders: self.allow_bystanders, max_nodes: self.max_nodes },
         };
         let trials = options.suite.files.iter().map(|file| file.scenario.repeat.get() as usize).sum();
         let progress = Progress::new(trials);
@@ -158,6 +180,13 @@ impl Run {
             return Ok(On::Sandbox(OnSandbox { binary, defect: self.defect.map(Defect::from), deny: self.deny.clone() }));
         }
         let there = OnCluster::connect(&self.on).await.map_err(|error| chain(&error))?;
+        if !self.contexts.is_empty() && !self.contexts.iter().any(|context| context == there.context()) {
+            return Err(format!(
+                "context `{}` is not one of those that may be broken: {} (hint: `--contexts`, or COMEBACK_CONTEXTS)",
+                there.context(),
+                self.contexts.join(", ")
+            ));
+        }
         Ok(On::Cluster(Box::new(there)))
     }
 }
@@ -234,7 +263,7 @@ mod tests {
 
     #[test]
     fn whoever_leaves_at_once_is_told_what_is_left_and_what_puts_it_right() {
-        let pending = [Entry { number: 0, trial: 1, undo: Undo::Uncordon { node: "w1".into() } }];
+        let pending = [Entry { number: 0, trial: 1, fault: 0, undo: Undo::Uncordon { node: "w1".into() } }];
         let (exit, lines) = left_at_once(&pending, Some("comeback heal --on kind-comeback"));
         assert_eq!(exit, Exit::LeftInPlace);
         assert!(lines[0].starts_with("left in place: node `w1` is cordoned"), "{lines:?}");
