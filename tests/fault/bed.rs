@@ -29,7 +29,7 @@ impl Bed {
         let target =
             Target { namespace: NAMESPACE.into(), selector: "app=mssql".into(), container: "mssql".into(), service: "mssql".into() };
         let cluster = Cluster::new(sandbox.client().await.expect("a client"), target);
-        let platform = Platform::detect(&cluster).await.expect("the sandbox answers");
+        let platform = Platform::detect(&cluster, None).await.expect("the sandbox answers");
         let bed = Self { cluster, platform, sandbox };
         bed.create(&bed.cluster.all::<Namespace>(), json!({"metadata": {"name": NAMESPACE}})).await;
         bed

@@ -51,7 +51,7 @@ async fn heal_says_what_it_did() {
     let journal = Journal::create(&folder.path().join("journal.ndjson")).expect("a journal");
     journal.keep_in(&bed.cluster, "run-1").await;
     let node = bed.worker().await;
-    journal.begin(1, Undo::Uncordon { node: node.clone() }).await.expect("it can be written");
+    journal.begin(1, 0, Undo::Uncordon { node: node.clone() }).await.expect("it can be written");
     bed.cordon(&node).await;
     let (code, stdout, _) = heal(&kubeconfig, &["--dry-run"]).await;
     assert_eq!((code, stdout), (Some(0), format!("would uncordon node `{node}` (run run-1)\nwould remove the journal of run run-1\n")));
@@ -60,7 +60,7 @@ async fn heal_says_what_it_did() {
     assert!(!bed.is_cordoned(&node).await);
 
     // What cannot be put right gives 5 and stays.
-    journal.begin(1, Undo::Uncordon { node: "no-such-node".into() }).await.expect("it can be written");
+    journal.begin(1, 0, Undo::Uncordon { node: "no-such-node".into() }).await.expect("it can be written");
     let (code, stdout, _) = heal(&kubeconfig, &[]).await;
     assert_eq!(code, Some(5), "{stdout}");
     assert!(stdout.contains("error: could not uncordon node `no-such-node` (run run-1)"), "{stdout}");

@@ -19,7 +19,7 @@ async fn killed(bed: &Bed, run: &str, node: &str) {
     let folder = tempfile::tempdir().expect("a folder");
     let journal = Journal::create(&folder.path().join("journal.ndjson")).expect("a journal");
     journal.keep_in(&bed.cluster, run).await;
-    journal.begin(1, Undo::Uncordon { node: node.into() }).await.expect("it can be written");
+    journal.begin(1, 0, Undo::Uncordon { node: node.into() }).await.expect("it can be written");
     bed.cordon(node).await;
 }
 

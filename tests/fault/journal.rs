@@ -22,8 +22,8 @@ async fn what_is_begun_stands_in_the_cluster_until_it_is_undone() {
     journal.keep_in(&bed.cluster, "run-1").await;
     assert_eq!(entries(&bed).await, [], "nothing is there before something is to be broken");
 
-    journal.begin(1, uncordon("a")).await.expect("it can be written");
-    journal.begin(1, uncordon("b")).await.expect("it can be written");
+    journal.begin(1, 0, uncordon("a")).await.expect("it can be written");
+    journal.begin(1, 0, uncordon("b")).await.expect("it can be written");
     assert_eq!(entries(&bed).await, [uncordon("b"), uncordon("a")], "last in, first out");
     let map = bed.cluster.namespaced::<ConfigMap>().get("comeback-journal-run-1").await.expect("it has its name");
     let labels = map.metadata.labels.expect("labels");
@@ -49,7 +49,7 @@ async fn what_cannot_be_written_in_the_cluster_may_not_be_broken() {
     let mut elsewhere = bed.cluster.clone();
     elsewhere.target.namespace = "no-such-namespace".into();
     journal.keep_in(&elsewhere, "run-1").await;
-    let error = journal.begin(1, uncordon("a")).await.expect_err("there is no such namespace").to_string();
+    let error = journal.begin(1, 0, uncordon("a")).await.expect_err("there is no such namespace").to_string();
     assert_eq!(error, "the undo journal cannot be kept in the cluster, so nothing is broken");
     assert_eq!(journal.pending(), []);
     let text = std::fs::read_to_string(path).expect("the file is there");

@@ -26,7 +26,7 @@ async fn a_run_that_is_alive_keeps_others_out() {
     let journal = Journal::create(&folder.path().join("journal.ndjson")).expect("a journal");
     journal.keep_in(&bed.cluster, "run-1").await;
     let node = bed.worker().await;
-    journal.begin(1, Undo::Uncordon { node: node.clone() }).await.expect("it can be written");
+    journal.begin(1, 0, Undo::Uncordon { node: node.clone() }).await.expect("it can be written");
     bed.cordon(&node).await;
     let refused = heal(&bed.cluster, &bed.platform, &options, &|_| {}).await;
     assert!(matches!(refused, Err(HealError::Alive { .. })), "{refused:?}");

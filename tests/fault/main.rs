@@ -2,6 +2,7 @@
 
 mod bed;
 mod command;
+mod every;
 mod heal;
 mod journal;
 mod lease;

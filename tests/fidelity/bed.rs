@@ -67,7 +67,7 @@ impl Bed {
         sandbox: Option<(Sandbox, tempfile::TempDir)>,
     ) -> Self {
         wait::until_up(&cluster, shape, UP_DEADLINE).await.unwrap_or_else(|error| panic!("{error}"));
-        let platform = Platform::detect(&cluster).await.expect("the cluster answers");
+        let platform = Platform::detect(&cluster, None).await.expect("the cluster answers");
         let kubernetes = cluster.version().await.expect("the cluster answers");
         if sandbox.is_none() {
             assert_eq!(platform.name(), "kind", "the current context must be a cluster that kind made");

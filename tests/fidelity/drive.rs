@@ -5,7 +5,7 @@ use std::time::Duration;
 use comeback::{
     cluster::watch::Watches,
     event::PodFacts,
-    fault::{Fault as _, Journal, Scene, aftermath},
+    fault::{Consent, EFFECT_DEADLINE, Fault as _, Journal, Scene, aftermath},
     scenario::{Assist, CrashNode, DeletePod, DrainNode, FaultSpec, KillProcess, TargetShape},
 };
 use k8s_openapi::api::core::v1::Pod;
@@ -74,7 +74,16 @@ pub(crate) async fn tell(story: &Story, bed: &Bed) -> Vec<Sight> {
     let folder = tempfile::tempdir().expect("a folder");
     let journal = Journal::create(&folder.path().join("journal.ndjson")).expect("a journal");
     let stop = CancellationToken::new();
-    let scene = Scene { cluster: &bed.cluster, platform: &bed.platform, watches: &watches, stop: &stop };
+    let consent = Consent::default();
+    let scene = Scene {
+        cluster: &bed.cluster,
+        platform: &bed.platform,
+        watches: &watches,
+        stop: &stop,
+        consent: &consent,
+        lasting: Duration::ZERO,
+        patience: EFFECT_DEADLINE,
+    };
 
     let done = break_and_mend(story, &scene, &journal).await;
     // Also when it failed: the cluster may be shared.
@@ -100,16 +109,16 @@ async fn break_and_mend(story: &Story, scene: &Scene<'_>, journal: &Journal) -> 
     scene.watches.wait_until("a pod that is ready", BACK, ready).await.map_err(|error| say(&error))?;
     let aim = fault.aim(scene).await.map_err(|error| say(&error))?;
     for undo in &aim.undo {
-        journal.begin(1, undo.clone()).await.map_err(|error| say(&error))?;
+        journal.begin(1, 0, undo.clone()).await.map_err(|error| say(&error))?;
     }
     fault.inject(scene, &aim).await.map_err(|error| say(&error))?;
     fault.confirm(scene, &aim).await.ok_or("the fault had no effect")?;
     let old = aim.pod;
-    if let Some(after) = fault.aftermath() {
+    if let Some(after) = fault.aftermath(scene.platform.name(), Duration::ZERO) {
         let hangs =
             scene.watches.wait_until("the pod on the dead node to be marked", NOTICE, |view| aftermath::hangs(view, &old).then_some(()));
         hangs.await.map_err(|error| say(&error))?;
-        aftermath::assist(scene, journal, 1, &old, after.assist).await.map_err(|error| say(&error))?;
+        aftermath::assist(scene, journal, (1, 0), &old, after.assist).await.map_err(|error| say(&error))?;
     }
     back(story, scene.watches, &old).await?;
     Ok(old)

@@ -12,7 +12,7 @@ use std::{
 use comeback::{
     cluster::{self, Cluster, Target, watch::Watches},
     event::PodFacts,
-    fault::{Journal, Scene},
+    fault::{Consent, EFFECT_DEADLINE, Journal, Scene},
     platform::Platform,
 };
 use futures::FutureExt as _;
@@ -30,6 +30,9 @@ use tokio_util::sync::CancellationToken;
 pub(crate) const START: Duration = Duration::from_mins(1);
 /// How long a lost node may take to be noticed, and its pod to be marked.
 pub(crate) const NOTICE: Duration = Duration::from_mins(2);
+
+/// How long a fault lasts that does, unless a test ends it.
+pub(crate) const LASTING: Duration = Duration::from_mins(2);
 
 /// A shell as the container's first process, and below it two processes as SQL Server has them.
 const DATABASE: &str = "cp /bin/bash /tmp/sqlservr; \
@@ -55,12 +58,21 @@ pub(crate) struct Bed {
     pub(crate) watches: Watches,
     pub(crate) journal: Journal,
     pub(crate) stop: CancellationToken,
+    pub(crate) consent: Consent,
     _folder: tempfile::TempDir,
 }
 
 impl Bed {
     pub(crate) fn scene(&self) -> Scene<'_> {
-        Scene { cluster: &self.cluster, platform: &self.platform, watches: &self.watches, stop: &self.stop }
+        Scene {
+            cluster: &self.cluster,
+            platform: &self.platform,
+            watches: &self.watches,
+            stop: &self.stop,
+            consent: &self.consent,
+            lasting: LASTING,
+            patience: EFFECT_DEADLINE,
+        }
     }
 
     /// Waits until the pod runs that is not this one.
@@ -109,7 +121,7 @@ async fn make(shape: Shape) -> Bed {
         Target { namespace: name.clone(), selector: "app=database".into(), container: "database".into(), service: "database".into() };
     let opened = cluster::open(None, target).await.expect("KUBECONFIG names a cluster");
     let cluster = opened.cluster;
-    let platform = Platform::detect(&cluster).await.expect("the cluster answers");
+    let platform = Platform::detect(&cluster, None).await.expect("the cluster answers");
     assert_eq!(platform.name(), "kind", "the current context must be a cluster that kind made");
 
     let labels = json!({"app.kubernetes.io/managed-by": "comeback-test"});
@@ -127,7 +139,7 @@ async fn make(shape: Shape) -> Bed {
     let watches = Watches::start(&cluster, sightings);
     let folder = tempfile::tempdir().expect("a folder");
     let journal = Journal::create(&folder.path().join("journal.ndjson")).expect("a journal");
-    let bed = Bed { cluster, platform, watches, journal, stop: CancellationToken::new(), _folder: folder };
+    let bed = Bed { cluster, platform, watches, journal, stop: CancellationToken::new(), consent: Consent::default(), _folder: folder };
     bed.running(None, START).await;
     bed
 }

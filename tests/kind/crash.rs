@@ -15,7 +15,7 @@ async fn crash(bed: &Bed, assist: Assist) -> PodFacts {
     let scene = bed.scene();
     let aim = fault.aim(&scene).await.expect("there is a victim");
     for undo in &aim.undo {
-        bed.journal.begin(1, undo.clone()).await.expect("the journal can be written");
+        bed.journal.begin(1, 0, undo.clone()).await.expect("the journal can be written");
     }
     fault.inject(&scene, &aim).await.expect("the node can be switched off");
     let seen = fault.confirm(&scene, &aim).await;
@@ -79,7 +79,7 @@ fn a_stateful_set_needs_help_and_each_kind_helps() {
             let old = crash(bed, help).await;
             let hangs = bed.watches.wait_until("the pod that hangs", NOTICE, |view| aftermath::hangs(view, &old).then_some(()));
             hangs.await.expect("the pod of a stateful set hangs on its dead node");
-            let what = aftermath::assist(&bed.scene(), &bed.journal, 1, &old, help).await.expect("help can be given");
+            let what = aftermath::assist(&bed.scene(), &bed.journal, (1, 0), &old, help).await.expect("help can be given");
             assert!(what.is_some(), "{help:?} was not needed");
             let new = bed.running(Some(&old), START).await;
             assert_ne!(new.node, old.node, "{help:?}");
@@ -96,7 +96,7 @@ fn a_stateful_set_needs_help_and_each_kind_helps() {
                 .await
                 .expect("the label can be removed");
             // A node that is on is never helped against.
-            let again = aftermath::assist(&bed.scene(), &bed.journal, 1, &old, help).await.expect("it can be asked");
+            let again = aftermath::assist(&bed.scene(), &bed.journal, (1, 0), &old, help).await.expect("it can be asked");
             assert_eq!(again, None, "{help:?}");
         });
     }
@@ -107,7 +107,7 @@ fn a_stateful_set_needs_help_and_each_kind_helps() {
 fn a_stateful_set_that_nobody_helps_comes_back_with_its_node() {
     in_bed(Shape::StatefulSet, async |bed| {
         let old = crash(bed, Assist::None).await;
-        assert_eq!(aftermath::assist(&bed.scene(), &bed.journal, 1, &old, Assist::None).await.expect("it can be asked"), None);
+        assert_eq!(aftermath::assist(&bed.scene(), &bed.journal, (1, 0), &old, Assist::None).await.expect("it can be asked"), None);
         let there = bed.cluster.pods().await.expect("the pods can be read");
         assert!(there.iter().any(|pod| pod.metadata.uid.as_deref() == Some(old.uid.as_str())), "the pod hangs on its node");
         undo(bed).await;

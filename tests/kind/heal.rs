@@ -32,7 +32,7 @@ fn a_run_that_was_killed_is_healed() {
         let (drain, crash) = (DrainNode::default(), CrashNode::default());
         let aims = [drain.aim(&scene).await.expect("a victim"), crash.aim(&scene).await.expect("a victim")];
         for undo in aims.iter().flat_map(|aim| &aim.undo) {
-            bed.journal.begin(1, undo.clone()).await.expect("the journal can be written");
+            bed.journal.begin(1, 0, undo.clone()).await.expect("the journal can be written");
         }
         crash.inject(&scene, &aims[1]).await.expect("the node can be switched off");
         let prober = json!({

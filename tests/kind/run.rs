@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use comeback::scenario::Suite;
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -77,9 +78,13 @@ fn every_built_in_scenario_passes_with_the_service_and_the_volume_that_it_began_
     let ran = there.start(&[]).wait(SUITE_WITHIN).ended_with(0);
     let trials = ran.trials();
     let names: BTreeSet<&str> = trials.iter().filter_map(|trial| trial["scenario"].as_str()).collect();
-    let expected = ["crash-node", "crash-node-stateful", "delete-pod", "drain-node", "kill-process", "steady"];
-    assert_eq!(names, BTreeSet::from(expected), "{}", ran.tell());
+    let built_in = Suite::built_in();
+    assert_eq!(names, built_in.files.iter().map(|file| file.scenario.name.as_str()).collect(), "{}", ran.tell());
     for (number, trial) in (1..).zip(&trials) {
+        // The kernel may have no way to hold packets back, and the volume is a folder of this machine.
+        if trial["verdict"] == "skipped" && [json!("slow-network"), json!("storage")].contains(&trial["scenario"]) {
+            continue;
+        }
         assert_eq!((&trial["verdict"], &trial["rows"]["lost"]), (&"passed".into(), &0.into()), "{}", ran.tell());
         let ([service, volume, from], [service_after, volume_after, to]) =
             (snapshot(&ran, number, "before"), snapshot(&ran, number, "after"));

@@ -19,7 +19,7 @@ use serde_json::Value;
 use crate::bed;
 
 /// The longest that the built-in suite may take on a busy machine.
-pub(crate) const SUITE_WITHIN: Duration = Duration::from_mins(25);
+pub(crate) const SUITE_WITHIN: Duration = Duration::from_mins(40);
 /// The longest that a run of one or two trials may take.
 pub(crate) const RUN_WITHIN: Duration = Duration::from_mins(10);
 /// The longest that an event of a run may be waited for.

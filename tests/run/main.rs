@@ -9,6 +9,8 @@ mod support;
 mod bad_input;
 mod cli;
 mod defects;
+mod faults;
+mod plan;
 mod rights;
 mod stop;
 mod suite;

@@ -6,6 +6,9 @@ use serde_json::Value;
 
 use crate::cli::{Cli, Ran, evidence, law};
 
+/// The scenarios of the standard suite, each once.
+const TRIALS: usize = 18;
+
 fn rows(ran: &Ran, name: &str) -> HashSet<Vec<String>> {
     let text = ran.file(name);
     let mut reader = csv::Reader::from_reader(text.as_bytes());
@@ -25,7 +28,7 @@ fn the_standard_suite_passes_and_every_figure_has_its_evidence() {
     assert_eq!(result["exit_code"], 0);
     assert_eq!(result["state"], "finished");
     assert_eq!(result["engine"]["stand_in"], true);
-    assert_eq!(result["trials"].as_array().expect("trials").len(), 6);
+    assert_eq!(result["trials"].as_array().expect("trials").len(), TRIALS);
     for trial in result["trials"].as_array().expect("trials") {
         assert_eq!(trial["verdict"], "passed", "{}", ran.tell());
         for count in ["lost", "phantom", "duplicate", "corrupt"] {
@@ -73,6 +76,8 @@ fn the_standard_suite_passes_and_every_figure_has_its_evidence() {
         assert_eq!(crashed["assists"].as_array().and_then(|assists| assists.first()).and_then(|first| first["assist"].as_str()), assist);
     }
 
+    every_fault_of_the_suite_has_its_proof(&result);
+
     // The node is seen to be schedulable again, after it was not.
     let node = from.as_str().expect("a node");
     let trials = result["trials"].as_array().expect("trials");
@@ -88,12 +93,25 @@ fn the_standard_suite_passes_and_every_figure_has_its_evidence() {
     assert!(cordons.ends_with(&[true, false]), "{node}: {cordons:?}");
 
     let (before, after) = (rows(&ran, "rows-before.csv"), rows(&ran, "rows-after.csv"));
-    // Six trials, two tables, a thousand rows each.
-    assert_eq!(before.len(), 12_000);
+    // Two tables, a thousand rows each.
+    assert_eq!(before.len(), TRIALS * 2_000);
     assert!(before.is_subset(&after));
 
     rendered_again_the_reports_are_the_same(&cli, &ran);
     no_secret_is_in_any_file(&ran);
+}
+
+/// All faults that there are stand in the suite, and nothing that had to be seen of one was not seen.
+fn every_fault_of_the_suite_has_its_proof(result: &Value) {
+    let mut hit = HashSet::new();
+    for trial in result["trials"].as_array().expect("trials") {
+        let faults = trial["faults"].as_array().expect("faults");
+        hit.extend(faults.iter().map(|fault| fault["fault"].as_str().expect("the name of a fault").to_owned()));
+        let proofs = trial["evidence"].as_array().expect("evidence").iter().filter(|one| one["role"] == "proof").count();
+        assert!(proofs >= faults.len(), "{}: {proofs} proofs of {} faults", trial["scenario"], faults.len());
+    }
+    let all: HashSet<_> = comeback::scenario::FaultSpec::all().iter().map(|fault| fault.name().to_owned()).collect();
+    assert_eq!(hit, all);
 }
 
 /// Every password that a run makes begins alike, so that it can be looked for.

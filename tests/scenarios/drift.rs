@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use comeback::scenario::{parse, schema};
+use comeback::scenario::{FaultSpec, parse, schema};
 use serde_json::{Value, json};
 
 /// A document with every key that there is.
@@ -19,10 +19,32 @@ fn everything() -> Value {
         "load": { "writers": 4, "rate": "200/s", "rowsBefore": 10_000 },
         "probe": { "every": "100ms", "timeout": "1s" },
         "faults": [
-            { "killProcess": { "process": "engine", "signal": "SIGKILL" } },
+            { "killProcess": { "process": "engine", "signal": "SIGKILL", "repeat": 3 } },
+            { "freezeProcess": { "process": "engine", "for": "10s", "after": "podGone", "repeat": 1 } },
+            { "killContainer": { "during": "freezeProcess" } },
+            { "exhaustMemory": { "after": "2s" } },
             { "deletePod": { "grace": "30s" } },
+            { "evictPod": { "grace": "30s" } },
+            { "restartWorkload": {} },
+            { "scaleToZero": { "for": { "sandbox": "1s", "kind": "30s" } } },
             { "drainNode": { "node": "target", "grace": "30s" } },
-            { "crashNode": { "node": "target", "restoreAfter": "90s", "assist": "none" } },
+            { "crashNode": { "node": "other", "restoreAfter": "90s", "assist": "none" } },
+            { "rebootNode": { "node": { "name": "worker-2" } } },
+            { "cordonNode": { "node": { "label": "zone=a" }, "for": "10s" } },
+            { "freezeNode": { "node": "target", "for": "10s" } },
+            { "stopKubelet": { "node": "target", "for": "10s" } },
+            { "isolateNode": { "node": "target", "for": "10s" } },
+            { "taintNode": { "node": "target", "effect": "NoExecute", "for": "10s" } },
+            { "isolatePod": { "for": "10s" } },
+            { "delayNetwork": { "delay": "200ms", "for": "10s" } },
+            { "lossyNetwork": { "loss": "20%", "for": "10s" } },
+            { "resetConnections": {} },
+            { "fillVolume": { "for": "10s" } },
+            { "slowVolume": { "delay": "200ms", "for": "10s" } },
+            { "failAttach": { "for": "10s" } },
+            { "stopApiServer": { "for": "10s" } },
+            { "stopController": { "controller": "scheduler", "for": "10s" } },
+            { "breakEndpoints": { "for": "10s" } },
         ],
         "expect": {
             "recoveryWithin": { "sandbox": "10s", "kind": "1m", "aks": "20m", "cluster": "20m" },
@@ -65,6 +87,23 @@ fn replacements() -> Vec<Value> {
         "none",
         "forceDelete",
         "outOfServiceTaint",
+        "other",
+        "zone=a",
+        "zone=a=b",
+        "=a",
+        "NoExecute",
+        "NoSchedule",
+        "noSchedule",
+        "scheduler",
+        "controllerManager",
+        "recovering",
+        "freezeProcess",
+        "killProcess",
+        "1%",
+        "100%",
+        "101%",
+        "0%",
+        "020%",
         "otherNode",
         "sameNode",
         "unchanged",
@@ -98,6 +137,8 @@ fn replacements() -> Vec<Value> {
     values.extend(texts.map(|text| json!(text)));
     values.extend([json!([{ "deletePod": null }]), json!(["deletePod"]), json!([{}]), json!([{ "deletePod": {}, "drainNode": {} }])]);
     values.extend([json!({ "deletePod": null }), json!({ "kind": "10s" }), json!({ "kind": 10 }), json!({ "moon": "10s" })]);
+    values.extend([json!({ "name": "n" }), json!({ "label": "a=b" }), json!({ "label": "a" }), json!({ "name": "n", "label": "a=b" })]);
+    values.extend([json!({ "name": "" }), json!({ "name": "n".repeat(382) }), json!({ "label": format!("{}=", "n".repeat(382)) })]);
     values
 }
 
@@ -121,9 +162,18 @@ fn all_places() -> Vec<String> {
     all
 }
 
-/// What only the reader can say: it compares lengths of time with a limit or with each other, faults with expectations.
-const BEYOND_A_SCHEMA: &[&str] =
-    &["must be at most", "must be at least", "attempts at once", "the run gives up after", "there is no fault that could move anything"];
+/// What only the reader can say: it compares lengths of time with a limit or with each other, faults with expectations and with other faults.
+const BEYOND_A_SCHEMA: &[&str] = &[
+    "must be at most",
+    "must be at least",
+    "attempts at once",
+    "the run gives up after",
+    "there is no fault that could move anything",
+    "there is nothing before it to wait for",
+    "not both",
+    "comes before this fault",
+    "cannot come during",
+];
 
 /// Compares both judgements of one document.
 fn judged_alike(document: &Value, what: &str, validator: &jsonschema::Validator, complaints: &mut Vec<String>) {
@@ -201,12 +251,26 @@ fn each_map_knows_the_same_keys_in_both() {
         let errors = parse("x.yaml", &document.to_string()).expect_err("there is no such key");
         let text = errors.render(false);
         let Some((_, known)) = text.split_once("known here: ") else { continue };
+        // A node is chosen by one of two keys.
+        let keys = if place.ends_with("/node") { BTreeSet::from(["name", "label"].map(str::to_owned)) } else { keys };
+        // When it comes stands among the parameters of each fault: every way to say it is in `everything` once.
+        let keys = if place.starts_with("/faults/") && map_of_a_fault(&place) {
+            keys.into_iter().chain(["after", "during", "repeat"].map(str::to_owned)).collect()
+        } else {
+            keys
+        };
         let known: BTreeSet<_> =
             known.lines().next().unwrap_or_default().split(", ").map(|name| name.trim_matches('`').to_owned()).collect();
         assert_eq!(known, keys, "at `{place}`");
         maps += 1;
     }
-    assert_eq!(maps, 8, "the root, load, probe, expect and the parameters of four faults");
+    let faults = FaultSpec::all().len();
+    assert_eq!(maps, 4 + faults + 2, "the root, load, probe, expect, the parameters of every fault and two choices of a node");
+}
+
+/// Whether a place is that of a fault's parameters: `/faults/3/deletePod`.
+fn map_of_a_fault(place: &str) -> bool {
+    place.split('/').count() == 4
 }
 
 /// The names of all properties in a schema.

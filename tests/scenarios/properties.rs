@@ -3,8 +3,10 @@
 use std::{collections::BTreeMap, fs, num::NonZeroU32, time::Duration};
 
 use comeback::scenario::{
-    Assist, CrashNode, DeletePod, DrainNode, Expect, FaultSpec, HumanDuration, KillProcess, Limit, Load, MovedTo, NodeChoice, Probe, Rate,
-    Scenario, ServiceAddress, Signal, Suite, TargetShape, parse,
+    After, Assist, BreakEndpoints, Controller, CordonNode, CrashNode, Cue, DelayNetwork, DeletePod, DrainNode, EvictPod, Expect,
+    FailAttach, FaultSpec, FillVolume, FreezeNode, FreezeProcess, HumanDuration, Injection, IsolateNode, IsolatePod, KillProcess, Limit,
+    Load, LossyNetwork, MovedTo, NodeChoice, Percent, Probe, Rate, RebootNode, ScaleToZero, Scenario, ServiceAddress, Signal, SlowVolume,
+    StopApiServer, StopController, StopKubelet, Suite, TaintEffect, TaintNode, TargetShape, parse,
 };
 use proptest::{collection, option, prelude::*, sample};
 
@@ -28,16 +30,89 @@ fn limit() -> impl Strategy<Value = Limit> {
     ]
 }
 
-fn fault() -> impl Strategy<Value = FaultSpec> {
-    let process = prop_oneof![Just("engine".to_owned()), "[^/\\x00-\\x1f\\x7f-\\x9f]{1,64}"];
-    let grace = || option::of((0_u64..=3_600_000).prop_map(HumanDuration::from_millis));
+fn node() -> impl Strategy<Value = NodeChoice> {
     prop_oneof![
-        (process, sample::select(&Signal::ALL[..])).prop_map(|(process, signal)| FaultSpec::KillProcess(KillProcess { process, signal })),
-        grace().prop_map(|grace| FaultSpec::DeletePod(DeletePod { grace })),
-        grace().prop_map(|grace| FaultSpec::DrainNode(DrainNode { node: NodeChoice::Target, grace })),
-        (grace(), sample::select(&Assist::ALL[..]))
-            .prop_map(|(restore_after, assist)| { FaultSpec::CrashNode(CrashNode { node: NodeChoice::Target, restore_after, assist }) }),
+        Just(NodeChoice::Target),
+        Just(NodeChoice::Other),
+        "[a-z0-9.-]{1,20}".prop_map(NodeChoice::Name),
+        "[a-z./]{1,20}=[a-z0-9]{0,9}".prop_map(NodeChoice::Label),
     ]
+}
+
+/// The same fault with parameters of every kind.
+fn varied(spec: FaultSpec) -> BoxedStrategy<FaultSpec> {
+    let process = || prop_oneof![Just("engine".to_owned()), "[^/\\x00-\\x1f\\x7f-\\x9f]{1,64}"];
+    let grace = || option::of((0_u64..=3_600_000).prop_map(HumanDuration::from_millis));
+    let lasts = || option::of(limit());
+    match spec {
+        FaultSpec::KillProcess(_) => (process(), sample::select(&Signal::ALL[..]))
+            .prop_map(|(process, signal)| FaultSpec::KillProcess(KillProcess { process, signal }))
+            .boxed(),
+        FaultSpec::FreezeProcess(_) => {
+            (process(), lasts()).prop_map(|(process, lasts)| FaultSpec::FreezeProcess(FreezeProcess { process, lasts })).boxed()
+        }
+        FaultSpec::DeletePod(_) => grace().prop_map(|grace| FaultSpec::DeletePod(DeletePod { grace })).boxed(),
+        FaultSpec::EvictPod(_) => grace().prop_map(|grace| FaultSpec::EvictPod(EvictPod { grace })).boxed(),
+        FaultSpec::ScaleToZero(_) => lasts().prop_map(|lasts| FaultSpec::ScaleToZero(ScaleToZero { lasts })).boxed(),
+        FaultSpec::DrainNode(_) => (node(), grace()).prop_map(|(node, grace)| FaultSpec::DrainNode(DrainNode { node, grace })).boxed(),
+        FaultSpec::CordonNode(_) => (node(), lasts()).prop_map(|(node, lasts)| FaultSpec::CordonNode(CordonNode { node, lasts })).boxed(),
+        FaultSpec::CrashNode(_) => (node(), grace(), sample::select(&Assist::ALL[..]))
+            .prop_map(|(node, restore_after, assist)| FaultSpec::CrashNode(CrashNode { node, restore_after, assist }))
+            .boxed(),
+        FaultSpec::RebootNode(_) => node().prop_map(|node| FaultSpec::RebootNode(RebootNode { node })).boxed(),
+        FaultSpec::FreezeNode(_) => (node(), lasts()).prop_map(|(node, lasts)| FaultSpec::FreezeNode(FreezeNode { node, lasts })).boxed(),
+        FaultSpec::StopKubelet(_) => {
+            (node(), lasts()).prop_map(|(node, lasts)| FaultSpec::StopKubelet(StopKubelet { node, lasts })).boxed()
+        }
+        FaultSpec::IsolateNode(_) => {
+            (node(), lasts()).prop_map(|(node, lasts)| FaultSpec::IsolateNode(IsolateNode { node, lasts })).boxed()
+        }
+        FaultSpec::TaintNode(_) => (node(), sample::select(&TaintEffect::ALL[..]), lasts())
+            .prop_map(|(node, effect, lasts)| FaultSpec::TaintNode(TaintNode { node, effect, lasts }))
+            .boxed(),
+        FaultSpec::IsolatePod(_) => lasts().prop_map(|lasts| FaultSpec::IsolatePod(IsolatePod { lasts })).boxed(),
+        FaultSpec::DelayNetwork(_) => {
+            (time(), lasts()).prop_map(|(delay, lasts)| FaultSpec::DelayNetwork(DelayNetwork { delay, lasts })).boxed()
+        }
+        FaultSpec::LossyNetwork(_) => {
+            (1_u8..=100, lasts()).prop_map(|(loss, lasts)| FaultSpec::LossyNetwork(LossyNetwork { loss: Percent(loss), lasts })).boxed()
+        }
+        FaultSpec::FillVolume(_) => lasts().prop_map(|lasts| FaultSpec::FillVolume(FillVolume { lasts })).boxed(),
+        FaultSpec::SlowVolume(_) => (time(), lasts()).prop_map(|(delay, lasts)| FaultSpec::SlowVolume(SlowVolume { delay, lasts })).boxed(),
+        FaultSpec::FailAttach(_) => lasts().prop_map(|lasts| FaultSpec::FailAttach(FailAttach { lasts })).boxed(),
+        FaultSpec::StopApiServer(_) => lasts().prop_map(|lasts| FaultSpec::StopApiServer(StopApiServer { lasts })).boxed(),
+        FaultSpec::StopController(_) => (sample::select(&Controller::ALL[..]), lasts())
+            .prop_map(|(controller, lasts)| FaultSpec::StopController(StopController { controller, lasts }))
+            .boxed(),
+        FaultSpec::BreakEndpoints(_) => lasts().prop_map(|lasts| FaultSpec::BreakEndpoints(BreakEndpoints { lasts })).boxed(),
+        FaultSpec::KillContainer(_) | FaultSpec::ExhaustMemory(_) | FaultSpec::RestartWorkload(_) | FaultSpec::ResetConnections(_) => {
+            Just(spec).boxed()
+        }
+    }
+}
+
+fn fault() -> impl Strategy<Value = FaultSpec> {
+    sample::select(FaultSpec::all()).prop_flat_map(varied)
+}
+
+/// When a fault comes that is not the first.
+fn after() -> impl Strategy<Value = Option<After>> {
+    option::of(prop_oneof![
+        (0_u64..=3_600_000).prop_map(|millis| After::Elapsed(HumanDuration::from_millis(millis))),
+        sample::select(&Cue::ALL[..]).prop_map(After::Seen),
+    ])
+}
+
+fn injections() -> impl Strategy<Value = Vec<Injection>> {
+    collection::vec((fault(), after(), 1_u32..=100), 1..5).prop_map(|faults| {
+        let of = |(n, (fault, after, repeat))| Injection {
+            fault,
+            after: if n > 0 { after } else { None },
+            during: None,
+            repeat: NonZeroU32::new(repeat).expect("the range begins with 1"),
+        };
+        faults.into_iter().enumerate().map(of).collect()
+    })
 }
 
 fn scenario() -> impl Strategy<Value = Scenario> {
@@ -57,7 +132,7 @@ fn scenario() -> impl Strategy<Value = Scenario> {
         },
     );
     let head = (word(), option::of("\\PC{1,500}"), collection::btree_set(word(), 0..5), sample::select(&TargetShape::ALL[..]), load, probe);
-    let rest = (collection::vec(fault(), 1..5), expect, 1_u32..=10_000, option::of(time()), option::of(time()), any::<bool>());
+    let rest = (injections(), expect, 1_u32..=10_000, option::of(time()), option::of(time()), any::<bool>());
     (head, rest).prop_map(|((name, about, tags, target, load, probe), (faults, expect, repeat, steady_for, stable_for, give_up))| {
         Scenario {
             version: 1,
