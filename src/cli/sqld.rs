@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::Args;
 
-use crate::sqld::{self, Defect};
+use crate::sqld::{self, Defect, Init};
 
 /// Run the stand-in database: SQL Server's protocol in front of SQLite
 ///
@@ -36,6 +36,12 @@ pub(super) struct SqldArgs {
     /// Take so much longer to recover each user database
     #[arg(long, value_name = "DURATION", hide = true, value_parser = humantime::parse_duration)]
     recover_slowly: Option<std::time::Duration>,
+    /// Begin with a shell, as some images of SQL Server do: `entrypoint` waits for the server, `shell` has two more children; neither passes SIGTERM on
+    #[arg(long, value_name = "SHELL", hide = true)]
+    init: Option<Init>,
+    /// Be the watchdog that such a shell started
+    #[arg(long, hide = true)]
+    watchdog: bool,
     /// Be the engine of a watchdog
     #[arg(long, hide = true)]
     engine: bool,
@@ -49,6 +55,8 @@ pub(super) fn main(args: SqldArgs) -> ExitCode {
         defect: args.defect,
         deny: args.deny,
         recover_slowly: args.recover_slowly,
+        init: args.init,
+        watchdog: args.watchdog,
         engine: args.engine,
     })
 }

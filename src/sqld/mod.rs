@@ -17,7 +17,7 @@
 //!                                                 token ── rows, errors, DONE ──> connection
 //! ```
 //!
-//! - Beginning and end: `watchdog`, `engine`, `surroundings`, `conditions`, `log`.
+//! - Beginning and end: `init`, `watchdog`, `engine`, `surroundings`, `conditions`, `log`.
 //! - The protocol: `packet`, `prelogin`, `tls`, `login`, `rpc`, `token`, `types`, `codepage`, `moment`, `connection`.
 //! - The language: `tsql`, `convert`, `functions`, `catalog`, `errors`.
 //! - The rows: `session`, `storage`, `schema`, `write_queue`, `signal`, `defect`.
@@ -48,6 +48,7 @@ mod defect;
 mod engine;
 mod errors;
 mod functions;
+mod init;
 mod log;
 mod login;
 mod moment;
@@ -70,7 +71,8 @@ mod write_queue;
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 pub use defect::Defect;
-use surroundings::Surroundings;
+pub use init::Init;
+use surroundings::{PROCESS_NAME, Surroundings};
 
 /// What `comeback sqld` is told on its command line.
 #[derive(Clone, Debug, Default)]
@@ -85,11 +87,15 @@ pub struct Options {
     pub deny: Vec<String>,
     /// How much longer the recovery of each user database takes.
     pub recover_slowly: Option<Duration>,
+    /// What the first process is, if not the watchdog.
+    pub init: Option<Init>,
+    /// Whether this process is the watchdog that such a process started.
+    pub watchdog: bool,
     /// Whether this process is the engine that a watchdog started.
     pub engine: bool,
 }
 
-/// Runs the watchdog, or the engine if [`Options::engine`] says so, until it is told to stop.
+/// Runs the watchdog, or the engine if [`Options::engine`] says so, until it is told to stop; or what [`Options::init`] puts before them, until they end.
 ///
 /// Must be called on the main thread and outside of any async runtime: the name of the process and the kernel's signal at the death of a
 /// parent both belong to threads.
@@ -98,9 +104,14 @@ pub struct Options {
 #[must_use]
 pub fn main(options: &Options) -> ExitCode {
     let surroundings = Surroundings::from_environment();
-    if let Err(why) = surroundings.become_child_of_parent() {
+    let init = options.init.filter(|_| !options.engine && !options.watchdog);
+    if let Err(why) = surroundings.become_child_of_parent(init.map_or(PROCESS_NAME, Init::comm)) {
         log::line("Server", &format!("{why}."));
         return ExitCode::FAILURE;
     }
-    if options.engine { engine::main(options, &surroundings) } else { watchdog::main() }
+    match init {
+        Some(init) => init::main(init),
+        None if options.engine => engine::main(options, &surroundings),
+        None => watchdog::main(),
+    }
 }

@@ -15,7 +15,7 @@ use nix::{
 use super::Options;
 
 /// The kernel's name of both processes, which is that of SQL Server's.
-const PROCESS_NAME: &CStr = c"sqlservr";
+pub(super) const PROCESS_NAME: &CStr = c"sqlservr";
 /// Where SQL Server has its data.
 const DATA: &str = "/var/opt/mssql";
 /// SQL Server's port.
@@ -98,10 +98,10 @@ impl Surroundings {
         }
     }
 
-    /// Takes SQL Server's name, and dies with the parent that was announced, if one was.
-    pub(crate) fn become_child_of_parent(&self) -> Result<(), SurroundingsError> {
+    /// Takes this name, and dies with the parent that was announced, if one was.
+    pub(crate) fn become_child_of_parent(&self, name: &CStr) -> Result<(), SurroundingsError> {
         let kernel = |doing| move |source| SurroundingsError::Kernel { doing, source };
-        prctl::set_name(PROCESS_NAME).map_err(kernel("set the name of the process"))?;
+        prctl::set_name(name).map_err(kernel("set the name of the process"))?;
         let Some(announced) = self.parent else { return Ok(()) };
         prctl::set_pdeathsig(Signal::SIGKILL).map_err(kernel("ask to die with the parent"))?;
         let actual = getppid().as_raw();

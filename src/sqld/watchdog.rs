@@ -29,7 +29,12 @@ const KILLED: i32 = 128;
 
 /// Runs an engine until it ends; its exit code is ours.
 pub(crate) fn main() -> ExitCode {
-    let ended = tokio::runtime::Builder::new_current_thread().enable_all().build().and_then(|runtime| runtime.block_on(watch()));
+    until_end(watch())
+}
+
+/// Runs what watches a child, and ends as that does.
+pub(super) fn until_end(watching: impl Future<Output = io::Result<ExitStatus>>) -> ExitCode {
+    let ended = tokio::runtime::Builder::new_current_thread().enable_all().build().and_then(|runtime| runtime.block_on(watching));
     match ended {
         Ok(status) => exit_code(status),
         Err(error) => {
@@ -39,18 +44,23 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
+/// Starts this program again, with the same arguments and one more that says what it is then.
+pub(super) fn again(role: &str) -> io::Result<Child> {
+    let mut arguments = std::env::args_os();
+    Command::new("/proc/self/exe")
+        .arg0(arguments.next().unwrap_or_else(|| "comeback".into()))
+        .args(arguments)
+        .arg(role)
+        .env(PARENT, std::process::id().to_string())
+        .kill_on_drop(true)
+        .spawn()
+}
+
 async fn watch() -> io::Result<ExitStatus> {
     // Before the engine starts, so that no signal finds the default action.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut arguments = std::env::args_os();
-    let mut engine = Command::new("/proc/self/exe")
-        .arg0(arguments.next().unwrap_or_else(|| "comeback".into()))
-        .args(arguments)
-        .arg("--engine")
-        .env(PARENT, std::process::id().to_string())
-        .kill_on_drop(true)
-        .spawn()?;
+    let mut engine = again("--engine")?;
     tokio::select! {
         ended = engine.wait() => return ended,
         _ = terminate.recv() => {}

@@ -3,15 +3,14 @@
 use std::time::Duration;
 
 use comeback::{
-    cluster::{Cluster, connect, watch::Watches},
-    deploy::{self, Storage, Workload, wait},
+    cluster::Cluster,
+    event::Fact,
     fault::{
         Consent, EFFECT_DEADLINE, Fault as _, Journal, Mirror, Scene,
         heal::{HealError, Options, heal},
     },
-    platform::Platform,
-    sandbox::{self, Sandbox},
-    scenario::{FaultSpec, Level, TargetShape},
+    platform::Hurt,
+    scenario::{FaultSpec, Level},
 };
 use k8s_openapi::api::{
     apps::v1::Deployment,
@@ -22,10 +21,8 @@ use rstest::rstest;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::bed::PROGRAM;
+use crate::bed::{Bed, UP_DEADLINE};
 
-/// How long the workload may take to be up.
-const UP_DEADLINE: Duration = Duration::from_mins(2);
 /// How long the cluster may take to answer who heals: a stopped API server starts by itself a minute after it was to be started.
 const HEAL_WITHIN: Duration = Duration::from_mins(3);
 
@@ -71,25 +68,18 @@ async fn until_as_before(fault: &FaultSpec, cluster: &Cluster, before: &[String]
 async fn of_a_killed_run_everything_is_put_right(
     #[values(Level::Process, Level::Container, Level::Pod, Level::Node, Level::Network, Level::Storage, Level::ControlPlane)] level: Level,
 ) {
-    let sandbox = Sandbox::start(sandbox::Options { speed: 10, ..sandbox::Options::new(PROGRAM) }).await.expect("the sandbox starts");
-    let client = connect(sandbox.kubeconfig()).await.expect("a client");
-    let shape = TargetShape::Deployment;
-    let workload = Workload { shape, storage: Storage::Class(None), ..Workload::stand_in("every", deploy::new_password(), []) };
-    let cluster = Cluster::new(client, Workload::target(shape));
-    workload.apply_shared(&cluster).await.expect("the namespace can be made");
-    let cluster = workload.put_up(&cluster).await.expect("the workload can be put up");
-    let platform = Platform::detect(&cluster, None).await.expect("the sandbox answers");
-
+    let bed = Bed::with_database(&[]).await;
+    let (cluster, platform) = (&bed.cluster, &bed.platform);
     let faults: Vec<FaultSpec> = FaultSpec::all().into_iter().filter(|fault| fault.level() == level).collect();
     assert!(!faults.is_empty());
     for fault in &faults {
-        wait::until_up(&cluster, shape, UP_DEADLINE).await.unwrap_or_else(|error| panic!("before `{}`: {error}", fault.name()));
-        let before = state(&cluster).await;
-        let whole = killed(fault, &cluster, &platform).await;
+        bed.database_is_up().await;
+        let before = state(cluster).await;
+        let whole = killed(fault, &bed).await;
 
         let end = Instant::now() + HEAL_WITHIN;
         let healed = loop {
-            match heal(&cluster, &platform, &Options::default(), &|_| {}).await {
+            match heal(cluster, platform, &Options::default(), &|_| {}).await {
                 Ok(healed) => break healed,
                 Err(error @ HealError::Alive { .. }) => panic!("nobody is at work: {error}"),
                 Err(error) => assert!(Instant::now() < end, "`{}` cannot be healed: {error}", fault.name()),
@@ -97,56 +87,35 @@ async fn of_a_killed_run_everything_is_put_right(
             sleep(Duration::from_millis(200)).await;
         };
         assert!(healed.failed.is_empty(), "`{}`: {healed:?}", fault.name());
-        assert!(Mirror::all(&cluster).await.expect("a list").is_empty(), "`{}` leaves its journal", fault.name());
-        until_as_before(fault, &cluster, &before).await;
+        assert!(Mirror::all(cluster).await.expect("a list").is_empty(), "`{}` leaves its journal", fault.name());
+        until_as_before(fault, cluster, &before).await;
         if let Some((hurt, facts)) = whole {
             let now = platform.look(&hurt).await.expect("the sandbox answers");
             let left: Vec<_> = now.iter().filter(|fact| !hurt.is_whole(&fact.value)).collect();
             assert!(left.is_empty(), "`{}` is not whole again: {left:?}, before {facts:?}", fault.name());
         }
     }
-    sandbox.stop().await;
+    bed.sandbox.stop().await;
 }
 
 /// A run that writes down what it will do, does it, and is not there any more.
-async fn killed(
-    fault: &FaultSpec,
-    cluster: &Cluster,
-    platform: &Platform,
-) -> Option<(comeback::platform::Hurt, Vec<comeback::event::Fact>)> {
+async fn killed(fault: &FaultSpec, bed: &Bed) -> Option<(Hurt, Vec<Fact>)> {
     let folder = tempfile::tempdir().expect("a folder");
     let journal = Journal::create(&folder.path().join("journal.ndjson")).expect("a journal");
-    journal.keep_in(cluster, &format!("killed-{}", fault.name().to_lowercase())).await;
-    let (sink, mut seen) = tokio::sync::mpsc::channel(16);
-    let watches = Watches::start(cluster, sink);
-    let ready =
-        watches.wait_until("the pod", UP_DEADLINE, |view| view.pods.values().any(|pod| pod.ready && !pod.terminating).then_some(()));
-    let drained = async { while seen.recv().await.is_some() {} };
-    tokio::select! {
-        ready = ready => ready.expect("the pod is seen"),
-        () = drained => panic!("the watches have ended"),
-    }
-    tokio::spawn(async move { while seen.recv().await.is_some() {} });
+    journal.keep_in(&bed.cluster, &format!("killed-{}", fault.name().to_lowercase())).await;
+    let (watches, _changes) = bed.watches().await;
     let stop = CancellationToken::new();
     let consent = Consent { bystanders: true, max_nodes: 1 };
     let scene = Scene {
-        cluster,
-        platform,
+        cluster: &bed.cluster,
+        platform: &bed.platform,
         watches: &watches,
         stop: &stop,
         consent: &consent,
         lasting: Duration::from_secs(5),
         patience: EFFECT_DEADLINE,
     };
-    // What the fault before it did may not be seen yet.
-    let end = Instant::now() + UP_DEADLINE;
-    let aim = loop {
-        match fault.aim(&scene).await {
-            Ok(aim) => break aim,
-            Err(error) => assert!(Instant::now() < end, "`{}` has no victim: {error}", fault.name()),
-        }
-        sleep(Duration::from_millis(100)).await;
-    };
+    let aim = bed.aim(fault, &scene).await;
     let facts = fault.witness(&scene, &aim).await.expect("its victim can be looked at");
     for undo in &aim.undo {
         journal.begin(1, 0, undo.clone()).await.expect("the journal can be written");

@@ -6,4 +6,5 @@ mod every;
 mod heal;
 mod journal;
 mod lease;
+mod trees;
 mod warnings;
