@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use crate::{
-    event::{Answer, Moment, Outcome, PROBE_WRITER, PodFacts, Side, Sighting, Snapshot, Stream, Victim, WitnessTime},
+    event::{Answer, Moment, Outcome, PodFacts, Side, Sighting, Snapshot, Stream, Victim, WitnessTime},
     measure::{FaultHistory, TrialHistory},
     result::{Evidence, EvidenceRole},
     scenario::{DelayNetwork, FaultSpec, SlowVolume, TaintEffect, TaintNode, Toll},
@@ -80,7 +80,8 @@ pub(super) fn proof(trial: &TrialHistory) -> Proof {
         }
         // What must have been seen beside it.
         match spec {
-            FaultSpec::DrainNode(_) | FaultSpec::CordonNode(_) => proof.take(cordon(trial, name, fault, &label)),
+            FaultSpec::DrainNode(_) => proof.take(cordon(trial, name, fault, true, &label)),
+            FaultSpec::CordonNode(_) => proof.take(cordon(trial, name, fault, false, &label)),
             FaultSpec::CrashNode(_) => proof.take(lost_node(trial, fault, &label)),
             FaultSpec::ExhaustMemory(_) => proof.take(out_of_memory(trial, fault, found, &label)),
             FaultSpec::DelayNetwork(DelayNetwork { delay, .. }) | FaultSpec::SlowVolume(SlowVolume { delay, .. }) => {
@@ -90,6 +91,9 @@ pub(super) fn proof(trial: &TrialHistory) -> Proof {
             _ => {}
         }
         proof.witnesses(spec, fault, &label);
+        if let Some(during) = &trial.plan.scenario.faults[index].during {
+            proof.take(came_during(trial, index, name, fault, during, &label));
+        }
         if fault.confirmed.is_none() {
             proof.missing.push(format!("`{name}`{label}: its effect was not seen in the cluster"));
         }
@@ -220,7 +224,7 @@ impl Proof {
 const START: &str = "sqlserver_start_time";
 
 /// Whether the node was seen to be unschedulable: after the call, or already when it came (a node that was cordoned before).
-fn cordon(trial: &TrialHistory, name: &str, fault: &FaultHistory, label: &str) -> (Evidence, Option<String>) {
+fn cordon(trial: &TrialHistory, name: &str, fault: &FaultHistory, may_be_before: bool, label: &str) -> (Evidence, Option<String>) {
     let node = fault.victim.as_ref().and_then(Victim::hit_node);
     let sightings = trial.sightings.iter().filter_map(|(at, sighting)| match sighting {
         Sighting::Node { name, unschedulable, .. } if Some(name.as_str()) == node => Some((*at, *unschedulable)),
@@ -228,7 +232,9 @@ fn cordon(trial: &TrialHistory, name: &str, fault: &FaultHistory, label: &str) -
     });
     let (before, after): (Vec<_>, Vec<_>) = sightings.partition(|(at, _)| fault.called.is_none_or(|called| *at < called));
     let was = before.last().is_some_and(|(_, unschedulable)| *unschedulable);
-    let seen = after.iter().any(|(_, unschedulable)| *unschedulable) || (was && after.iter().all(|(_, unschedulable)| *unschedulable));
+    // A node that was cordoned before can be drained, and not be cordoned.
+    let stayed = was && after.iter().all(|(_, unschedulable)| *unschedulable);
+    let seen = if was { may_be_before && stayed } else { after.iter().any(|(_, unschedulable)| *unschedulable) };
     let word = |cordoned| if cordoned { "yes" } else { "no" };
     let evidence = Evidence {
         what: format!("node made unschedulable{label}"),
@@ -316,21 +322,56 @@ fn slower(trial: &TrialHistory, index: usize, name: &str, fault: &FaultHistory, 
     (evidence, (!proven).then_some(missing))
 }
 
-/// Whether a write broke off after the call: those of the load, which keep their connections.
-fn broken_writes(trial: &TrialHistory, fault: &FaultHistory, label: &str) -> (Evidence, Option<String>) {
-    let called = fault.called.unwrap_or_default();
-    let probes = trial.attempts.iter().filter(|attempt| attempt.stream == Stream::WriteNew).filter_map(|attempt| attempt.run.as_ref());
-    let failed = probes.filter(|run| run.ended >= called && run.outcome != Outcome::Acknowledged).count() as u64;
-    let load = trial.ledger.writers.iter().filter(|(writer, _)| **writer != PROBE_WRITER);
-    let broken: u64 = load.map(|(_, ledger)| ledger.in_doubt.len() + ledger.refused.len()).sum();
-    let seen = failed + broken > 0;
+/// Whether it was called while the fault was in force during which it was to come.
+fn came_during(
+    trial: &TrialHistory,
+    index: usize,
+    name: &str,
+    fault: &FaultHistory,
+    during: &str,
+    label: &str,
+) -> (Evidence, Option<String>) {
+    let earlier = trial.plan.scenario.faults[..index].iter().rposition(|earlier| earlier.fault.name() == during);
+    let begun = earlier.and_then(|base| trial.faults[base].called).is_some_and(|begun| fault.called.is_some_and(|called| begun < called));
+    let ended = trial.restorings.iter().find(|(of, ..)| Some(*of) == earlier).map(|(_, at, _)| *at);
+    let seen = begun && ended.is_none_or(|ended| fault.called.is_some_and(|called| called < ended));
     let evidence = Evidence {
-        what: format!("writes that broke off{label}"),
-        before: Some("0".to_owned()),
-        after: Some((failed + broken).to_string()),
+        what: format!("called while `{during}` was in force{label}"),
+        before: Some("called".to_owned()),
+        after: Some(if seen { "before the end of it" } else { "after the end of it" }.to_owned()),
         role: if seen { EvidenceRole::Proof } else { EvidenceRole::Missing },
     };
-    (evidence, (!seen).then(|| format!("`resetConnections`{label}: no write broke off")))
+    (evidence, (!seen).then(|| format!("`{name}`{label}: `{during}` was over when it was called")))
+}
+
+/// Whether a write broke off because of the call, and before the next fault was called: what fails later may be that one's doing.
+fn broken_writes(trial: &TrialHistory, fault: &FaultHistory, label: &str) -> (Evidence, Option<String>) {
+    /// How long after its effect a reset may be felt: it lasts for two seconds.
+    const FELT_FOR: Duration = Duration::from_secs(5);
+    let doubt = trial.clock_doubt().unwrap_or_else(|| trial.doubt_so_far());
+    let called = fault.called.unwrap_or_default();
+    let next = trial.faults.iter().filter_map(|other| other.called).filter(|at| *at > called).min();
+    // What was under way when an earlier fault was undone is that one's.
+    let undone = trial.restorings.iter().map(|(_, at, _)| *at).filter(|at| *at < called).max().unwrap_or_default();
+    let failed = |from: Moment, to: Moment| {
+        let probes = trial.attempts.iter().filter(|attempt| attempt.stream == Stream::WriteNew).filter_map(|attempt| attempt.run.as_ref());
+        let within = probes.filter(|run| run.ended >= from.plus(doubt) && run.started.plus(doubt) < to && run.started >= undone);
+        within.filter(|run| run.outcome != Outcome::Acknowledged).count()
+    };
+    let until = fault.confirmed.as_ref().map_or(called, |(at, _)| *at).plus(FELT_FOR);
+    // As long before as after: nothing may have failed then, or nobody can tell what broke it.
+    let since = Moment(called.0.saturating_sub(until.0 - called.0)).max(undone);
+    let earlier = failed(since, called);
+    let broken = failed(called, next.map_or(until, |next| next.min(until)));
+    let seen = broken > 0 && earlier == 0;
+    let evidence = Evidence {
+        what: format!("writes that broke off{label}"),
+        before: Some(earlier.to_string()),
+        after: Some(broken.to_string()),
+        role: if seen { EvidenceRole::Proof } else { EvidenceRole::Missing },
+    };
+    let why = if earlier > 0 { "writes broke off before it, too" } else { "no write broke off" };
+    (evidence, (!seen).then(|| format!("`resetConnections`{label}: {why}")))
 }
 
 struct View<'a> {

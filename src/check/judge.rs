@@ -378,7 +378,7 @@ const fn cannot_show(fault: &FaultSpec) -> Option<&'static str> {
         FaultSpec::LossyNetwork(_) | FaultSpec::DelayNetwork(_) | FaultSpec::IsolatePod(_) => {
             Some("Only what goes to the database's pod was hurt, not its way to other pods or to the control plane")
         }
-        FaultSpec::ResetConnections(_) => Some("A reset is told to both ends: this says nothing about connections that hang"),
+        FaultSpec::ResetConnections(_) => Some("A reset is told to the client at once: this says nothing about connections that hang"),
         FaultSpec::FillVolume(_) => {
             Some("The volume was filled by another writer: this says nothing about a log that the database fills itself")
         }

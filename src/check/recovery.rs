@@ -2,6 +2,7 @@
 //!
 //! The limit (`recoveryWithin`) passes when the upper bound of the recovery time is within it and fails when the lower bound is beyond it.
 //! Between the two nobody can tell: unproven, and a faster probe would help. Without a limit it must have come back before the run gave up.
+//! The recovery is that from the last fault; of several, no outage that an earlier one made may be longer than the limit either.
 //! Staying means: no failure for `stableFor` before the run gave up, the same again after the undo, no outage at the end, and no life of the
 //! server more than the faults account for. In a control trial nothing was broken, so nothing may have failed.
 
@@ -12,7 +13,7 @@ use crate::{
     event::{Outcome, Side, Sighting, Step, Stream},
     measure::{Recovery, TrialHistory, first_good, outages},
     report::figure::{bounded, duration},
-    result::Bounded,
+    result::{Bounded, Verdict},
     scenario::Toll,
 };
 
@@ -20,13 +21,39 @@ pub(super) fn recovery(trial: &TrialHistory) -> Finding {
     if trial.plan.scenario.faults.is_empty() {
         return quiet(trial);
     }
+    let finding = from_the_last(trial);
+    match every_outage(trial) {
+        Some(worse) if finding.verdict == Verdict::Passed => worse,
+        Some(worse) if finding.verdict == Verdict::Unproven && worse.verdict == Verdict::Failed => worse,
+        Some(_) | None => finding,
+    }
+}
+
+/// What is wrong with the longest outage since the first of several faults, if it is not within the limit. A single one's is its recovery.
+fn every_outage(trial: &TrialHistory) -> Option<Finding> {
+    if trial.called().count() < 2 {
+        return None;
+    }
+    let (limit, since) = (trial.plan.settings.recovery_within?, trial.first_call()?);
+    let outages = outages(&trial.attempts);
+    let longest = outages.iter().filter(|outage| outage.to.is_some_and(|to| to >= since)).max_by_key(|outage| outage.length.hi)?;
+    let took = format!("an outage took {}", bounded(&longest.length));
+    if longest.length.lo > limit {
+        return Some(Finding::failed(format!("{took}, and the limit is {}", duration(limit))));
+    }
+    let beyond = longest.length.hi.is_some_and(|hi| hi > limit);
+    beyond.then(|| Finding::unproven(format!("{took}, and the limit of {} lies between the bounds: probe faster", duration(limit))))
+}
+
+/// How it came back from the last fault.
+fn from_the_last(trial: &TrialHistory) -> Finding {
     if trial.clock_doubt().is_none() {
         return Finding::unproven(
             "how far the clocks of prober and runner were apart is not known to the end, and the recovery runs from the one to the other",
         );
     }
     match measured(trial) {
-        None if trial.toll() != Toll::Ends && trial.ran_its_course() => unharmed(trial),
+        None if trial.last_toll() != Toll::Ends && trial.ran_its_course() => unharmed(trial),
         None => Finding::unproven("no write failed, and no new server was seen: there was nothing to recover from"),
         Some(Recovery { length: Bounded { lo, hi: None, .. }, .. }) => never_came_back(trial, lo),
         Some(Recovery { length: length @ Bounded { lo, hi: Some(hi), .. }, unstable, stable }) => {
@@ -58,16 +85,21 @@ pub(super) fn recovery(trial: &TrialHistory) -> Finding {
     }
 }
 
-/// Nobody noticed the fault, which need not be noticed: that it happened is for the evidence.
+/// Nobody noticed the last fault, which need not be noticed: that it happened is for the evidence.
 fn unharmed(trial: &TrialHistory) -> Finding {
-    let probes = trial.attempts.iter().filter(|attempt| attempt.stream == Stream::WriteNew);
-    let since = trial.first_call().unwrap_or_default();
-    let count = probes.filter(|attempt| attempt.scheduled >= since).count();
+    let since = trial.last_fault().and_then(|fault| fault.called).unwrap_or_default();
+    let probes = trial.attempts.iter().filter(|attempt| attempt.stream == Stream::WriteNew && attempt.scheduled >= since);
+    let (good, bad): (Vec<_>, Vec<_>) =
+        probes.partition(|attempt| attempt.run.as_ref().is_some_and(|run| run.outcome == Outcome::Acknowledged));
+    let count = good.len();
     if count == 0 {
         return Finding::unproven("no probe was due after the fault");
     }
+    if !bad.is_empty() {
+        return Finding::unproven(format!("{} probes failed about the time of the last fault, and nobody can tell of which", bad.len()));
+    }
     match stayed(trial, "no write failed") {
-        Ok(()) => Finding::passed(format!("no write failed: all {count} probes that were due after the fault were acknowledged")),
+        Ok(()) => Finding::passed(format!("no write failed: all {count} probes that were due after the last fault were acknowledged")),
         Err(finding) => finding,
     }
 }
@@ -198,14 +230,39 @@ pub(super) fn text(length: Duration) -> String {
 mod tests {
     use super::{super::makers::*, *};
     use crate::{
-        measure::makers::{ok, ok_by, refused},
-        result::Verdict,
+        measure::{
+            FaultHistory,
+            makers::{ms, ok, ok_by, refused},
+        },
+        scenario::{CordonNode, FaultSpec},
     };
 
     fn with_limit(ms: u64) -> Finding {
         let mut trial = clean();
         trial.plan.settings.recovery_within = Some(Duration::from_millis(ms));
         recovery(&trial)
+    }
+
+    #[test]
+    fn the_outage_of_an_earlier_fault_is_held_against_the_limit_too() {
+        // The maker's outage, of 310 ms with bounds of 90 and 310 ms, and then a fault that nobody notices.
+        let with_limit = |limit: u64| {
+            let mut trial = clean();
+            trial.plan.settings.recovery_within = Some(Duration::from_millis(limit));
+            trial.plan.scenario.faults.push(FaultSpec::CordonNode(CordonNode::default()).into());
+            trial.faults.push(FaultHistory {
+                called: Some(ms(620)),
+                confirmed: Some((ms(630), "cordoned".into())),
+                ..FaultHistory::default()
+            });
+            trial.attempts.extend((7..12).map(|number| ok_by("b", number, number * 100, number * 100 + 5)));
+            recovery(&trial)
+        };
+        for (limit, verdict) in [(50, Verdict::Failed), (200, Verdict::Unproven), (400, Verdict::Passed)] {
+            let found = with_limit(limit);
+            assert_eq!(found.verdict, verdict, "{limit} ms: {}", found.detail);
+        }
+        assert_eq!(with_limit(400).detail, "no write failed: all 5 probes that were due after the last fault were acknowledged");
     }
 
     #[test]
