@@ -25,11 +25,16 @@ use std::{
 
 use nix::sys::signal::Signal;
 use serde_json::json;
-use tokio::{sync::watch, time::sleep};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
 
 use super::{Cluster, api::role, control::volumes, kinds::Kind, store::Key};
 use crate::{event::Fact, platform::Hurt, scenario::Controller};
 
+/// How long a reset lasts for whoever connects anew.
+const RESET_FOR: Duration = Duration::from_millis(200);
 /// How long TCP waits until it sends again what was lost; each time twice as long.
 const RETRANSMIT: Duration = Duration::from_millis(200);
 /// The longest of these waits.
@@ -63,6 +68,8 @@ pub(crate) struct Hurts {
     resets: watch::Sender<BTreeMap<IpAddr, u64>>,
     /// How many connections felt the last reset.
     reset: AtomicU64,
+    /// Where, and until when, new connections are reset too.
+    refusing: Mutex<Option<(IpAddr, Instant)>>,
     /// What is claimed of the power of nodes by a sandbox that only pretends.
     pub(super) claimed: Mutex<BTreeMap<String, super::power::State>>,
 }
@@ -155,12 +162,19 @@ impl Hurts {
         }
     }
 
-    /// Resets the connections to an address, and says how many there were.
+    /// Whether a new connection to this address is reset.
+    pub(crate) fn refuses(&self, address: IpAddr) -> bool {
+        let refusing = self.refusing.lock().expect("no holder of this lock panics");
+        refusing.is_some_and(|(at, until)| at == address && Instant::now() < until)
+    }
+
+    /// Resets the connections to an address, for a moment the new ones too, and says how many there were.
     pub(crate) async fn reset_all(&self, address: IpAddr) -> u64 {
         self.reset.store(0, Ordering::SeqCst);
+        *self.refusing.lock().expect("no holder of this lock panics") = Some((address, Instant::now() + RESET_FOR));
         self.resets.send_modify(|resets| *resets.entry(address).or_default() += 1);
         // Whoever carries one counts himself.
-        sleep(Duration::from_millis(50)).await;
+        sleep(RESET_FOR).await;
         self.reset.load(Ordering::SeqCst)
     }
 

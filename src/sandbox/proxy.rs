@@ -180,7 +180,7 @@ async fn carry(cluster: &Cluster, client: TcpStream, endpoint: Option<SocketAddr
         cluster.hurts.arrives(cluster, endpoint.ip()).await;
     }
     let connected = match endpoint {
-        Some(endpoint) if dark().is_none() => {
+        Some(endpoint) if dark().is_none() && !cluster.hurts.refuses(endpoint.ip()) => {
             tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(endpoint)).await.ok().and_then(Result::ok)
         }
         _ => None,
