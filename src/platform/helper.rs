@@ -18,6 +18,8 @@ use crate::cluster::{Cluster, ClusterError};
 pub const COMPONENT: &str = "node-helper";
 /// How long it may take to start, do its work and end: its image is on the node, or is pulled.
 const WITHIN: Duration = Duration::from_mins(2);
+/// How long one may be there, whatever becomes of us.
+const LIVES_AT_MOST: Duration = Duration::from_mins(10);
 /// How long it may take to be gone.
 const GONE_WITHIN: Duration = Duration::from_secs(30);
 const PERIOD: Duration = Duration::from_millis(250);
@@ -108,6 +110,8 @@ fn manifest(name: &str, image: &str, node: &str, words: &[String]) -> Value {
             "nodeName": node,
             "hostPID": true,
             "restartPolicy": "Never",
+            // Also when nobody is left to remove it.
+            "activeDeadlineSeconds": LIVES_AT_MOST.as_secs(),
             "terminationGracePeriodSeconds": 0,
             "automountServiceAccountToken": false,
             "enableServiceLinks": false,

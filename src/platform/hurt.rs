@@ -201,6 +201,10 @@ impl Hurt {
             Self::StoppedKubelet { node } => {
                 format!("the kubelet of node `{node}` is stopped: `systemctl start kubelet` there, or `comeback heal`")
             }
+            // It keeps its journal in what is stopped.
+            Self::StoppedApiServer { node } => format!(
+                "the API server is stopped: `docker exec {node} mv /etc/kubernetes/comeback/kube-apiserver.yaml /etc/kubernetes/manifests/` on kind, then `comeback heal`"
+            ),
             other => format!("{other}: `comeback heal`"),
         }
     }

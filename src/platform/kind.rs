@@ -132,9 +132,9 @@ impl KindPlatform {
     pub(super) async fn reboot(&self, node: &str) -> Result<(), PlatformError> {
         self.of_role(node, WORKER).await?;
         self.dead_man(Deed::Start, node, OFF_AT_MOST)?;
-        let restarted = self.docker()?.restart(node).await;
+        self.docker()?.restart(node).await?;
         dead_man::cancel(node);
-        Ok(restarted?)
+        Ok(())
     }
 
     /// When the node's container was started: a container has no boot of its own.
@@ -211,8 +211,9 @@ impl KindPlatform {
             Hurt::StoppedApiServer { .. } | Hurt::StoppedController { .. } => CONTROL_PLANE,
             _ => WORKER,
         };
-        // What is off is not hurt any more, and has lost its rules with its power.
-        if !self.of_role(node, role).await?.running && verb != "begin" {
+        // What is off is not hurt any more, and has lost its rules with its power; what stands still has them, and says so when it is asked.
+        let container = self.of_role(node, role).await?;
+        if !container.running && !container.paused && verb != "begin" {
             return Ok(String::new());
         }
         let head = ["bash", "-c", NODE_SCRIPT, "comeback-node", verb, seconds];

@@ -168,6 +168,9 @@ impl Place {
         const NO_ATTACH: &str = "the volume is a folder that every node has: nothing attaches it";
         const OF_THE_STORAGE: &str =
             "how the volume is stored is not known here, and a disk that may not be the workload's own is never touched";
+        const FROM_OUTSIDE: &str =
+            "the first process of a container takes no such signal from inside, and nothing here sends it from the node";
+        const UNDER_ITS_FEET: &str = "it would cut off the node helper that does it, which could not say whether it was done";
         const OF_THE_CLOUD: &str = "the control plane is not reached through the Kubernetes API";
         match (self, capability) {
             (Self::Sandbox, _) => Ok(OWN),
@@ -184,10 +187,9 @@ impl Place {
                 | Capability::ApiServer
                 | Capability::Controllers,
             ) => Ok(DOCKER),
-            (
-                Self::Cluster,
-                Capability::KillContainer | Capability::Kubelet | Capability::NodeNetwork | Capability::PodNetwork | Capability::PodDelay,
-            ) => Ok(HELPER),
+            (Self::Cluster, Capability::PodNetwork | Capability::PodDelay) => Ok(HELPER),
+            (Self::Cluster, Capability::KillContainer) => Err(FROM_OUTSIDE),
+            (Self::Cluster, Capability::Kubelet | Capability::NodeNetwork) => Err(UNDER_ITS_FEET),
             (Self::Cluster, Capability::NodePower | Capability::NodeFreeze) => Err(ClusterPlatform::NO_POWER),
             (Self::Cluster, Capability::ApiServer | Capability::Controllers) => Err(OF_THE_CLOUD),
             (Self::Kind, Capability::VolumeSize) => Err(NO_SIZE),

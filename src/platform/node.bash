@@ -66,7 +66,8 @@ interface_of() { ip -o route get "$1" 2>/dev/null | sed -n 's/.* dev \([^ ]*\).*
 
 case $verb:$what in
     begin:kubelet) dead_man && systemctl stop kubelet ;;
-    end:kubelet) no_dead_man; systemctl start kubelet ;;
+    # What mends by itself is called off when it is mended, and not before.
+    end:kubelet) systemctl start kubelet && no_dead_man ;;
     look:kubelet) printf 'kubelet\t%s\n' "$(systemctl is-active kubelet)" ;;
 
     begin:isolate-node)
@@ -87,8 +88,8 @@ case $verb:$what in
         dead_man && jump FORWARD && rule -A "$chain" -p tcp -d "$first" -j REJECT --reject-with tcp-reset || fail 'the rules could not be set'
         ;;
     end:isolate-node | end:isolate-pod | end:lossy-pod | end:reset-pod)
-        no_dead_man
         no_jump || fail "the rules of chain $chain are still there"
+        no_dead_man
         ;;
     look:isolate-node | look:isolate-pod) tell_taken dropped ;;
     look:lossy-pod) tell_taken lost ;;
@@ -96,15 +97,16 @@ case $verb:$what in
 
     begin:delay-pod)
         link=$(interface_of "$first")
-        [[ -n $link ]] || fail "no interface leads to $first"
+        [[ -n $link && $link != "$(uplink)" ]] || fail "no interface of a pod leads to $first"
         dead_man && tc qdisc replace dev "$link" root netem delay "${second}ms" || fail 'the delay could not be set'
         ;;
     end:delay-pod)
-        no_dead_man
         link=$(interface_of "$first")
         # The pod has gone, and its interface with it.
-        [[ -n $link ]] && tc qdisc show dev "$link" | grep -q netem && tc qdisc del dev "$link" root
-        true
+        if [[ -n $link && $link != "$(uplink)" ]] && tc qdisc show dev "$link" | grep -q netem; then
+            tc qdisc del dev "$link" root || fail "the delay of $link is still there"
+        fi
+        no_dead_man
         ;;
     look:delay-pod)
         link=$(interface_of "$first")
@@ -122,9 +124,9 @@ case $verb:$what in
         [[ -e $aside/$first.yaml ]] || fail "there is no manifest of $first on this node"
         ;;
     end:manifest)
-        no_dead_man
         [[ ! -e $aside/$first.yaml ]] || mv "$aside/$first.yaml" "$manifests/$first.yaml" || fail "the manifest of $first could not be put back"
         [[ -e $manifests/$first.yaml ]] || fail "the manifest of $first is nowhere"
+        no_dead_man
         ;;
     look:manifest) if pgrep -x "${first:0:15}" >/dev/null; then printf 'process of %s\truns\n' "$first"; else printf 'process of %s\tnone\n' "$first"; fi ;;
 

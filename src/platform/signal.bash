@@ -38,7 +38,10 @@ for pid in "${!name[@]}"; do
         if [[ $signal != list && ( $pid != 1 || -n $container ) ]] && kill -s "$signal" "$pid" 2>/dev/null; then
             done_to=signalled
             # What stands still goes on by itself, whatever becomes of us.
-            [[ -n $revive ]] && { sleep "$revive"; kill -s CONT "$pid"; } </dev/null >/dev/null 2>&1 &
+            if [[ -n $revive ]]; then
+                # Closed in it, and not for it: else the shell keeps copies open, and whoever reads what we say waits for it.
+                ( exec </dev/null >/dev/null 2>&1; sleep "$revive"; kill -s CONT "$pid" ) &
+            fi
         fi
     fi
     printf '%s %s %s %s %s\n' "$pid" "${parent[$pid]}" "$done_to" "${state_of[$pid]}" "${name[$pid]}"
