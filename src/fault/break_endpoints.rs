@@ -25,6 +25,11 @@ impl Fault for BreakEndpoints {
         let selector = object.spec.and_then(|spec| spec.selector).filter(|selector| !selector.is_empty());
         let selector =
             selector.ok_or_else(|| ClusterError::Incomplete { what: format!("service `{service}`"), missing: "selector to break" })?;
+        if selector.get(NOWHERE.0).map(String::as_str) == Some(NOWHERE.1) {
+            return Err(FaultError::NotPossible(format!(
+                "service `{service}` matches nothing already: let this come when that has been undone"
+            )));
+        }
         let what = format!("service `{service}` in front of pod `{}`", pod.name);
         let undo = vec![Undo::RestoreSelector { namespace, service, selector }];
         Ok(Aim { undo, ..Aim::at(what, "kubernetes api: patch service", pod) })

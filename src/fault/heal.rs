@@ -39,6 +39,7 @@ const OTHER_DEADLINE: Duration = Duration::from_mins(10);
 /// What the holder of a lease begins with who heals.
 const HEALER: &str = "heal-";
 
+const NODE_HELPER: &str = "node-helper";
 const NOT_FOUND: u16 = 404;
 const CONFLICT: u16 = 409;
 
@@ -350,11 +351,17 @@ async fn delete(cluster: &Cluster, pod: &Pod) -> Result<(), ClusterError> {
 async fn helpers(cluster: &Cluster) -> Result<Vec<Pod>, ClusterError> {
     let params = ListParams::default().labels(HELPERS);
     let pods = cluster.call("list the pods that runs put up for themselves", cluster.all::<Pod>().list(&params)).await?;
-    Ok(pods.items.into_iter().filter(|pod| !run_of(pod).is_empty()).collect())
+    // A node helper does one thing and says of no run that it is its own: whoever is alive makes another.
+    let is_ours = |pod: &Pod| !run_of(pod).is_empty() || component_of(pod) == Some(NODE_HELPER);
+    Ok(pods.items.into_iter().filter(is_ours).collect())
 }
 
 fn run_of(pod: &Pod) -> String {
     pod.metadata.labels.as_ref().and_then(|labels| labels.get(RUN_LABEL)).cloned().unwrap_or_default()
+}
+
+fn component_of(pod: &Pod) -> Option<&str> {
+    pod.metadata.labels.as_ref()?.get("app.kubernetes.io/component").map(String::as_str)
 }
 
 fn name_of(pod: &Pod) -> String {

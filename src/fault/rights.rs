@@ -47,7 +47,12 @@ impl fmt::Display for Right {
 }
 
 /// What every run needs: to look, to write down what has to be undone, to keep others out, to have a prober and a fresh pod.
-pub const OF_EVERY_RUN: [Right; 22] = [
+pub const OF_EVERY_RUN: [Right; 27] = [
+    Right::of("get", "", "pods"),
+    Right::of("get", "coordination.k8s.io", "leases"),
+    Right::of("get", "apps", "deployments"),
+    Right::of("get", "apps", "statefulsets"),
+    Right::cluster("get", "nodes"),
     Right::of("list", "", "pods"),
     Right::of("watch", "", "pods"),
     Right::of("create", "", "pods"),

@@ -17,7 +17,9 @@ use crate::{
 };
 
 /// The key of the taint: nobody tolerates it by accident.
-const KEY: &str = "comeback.dev/fault";
+pub(super) const KEY: &str = "comeback.dev/fault";
+/// How often the node is looked at.
+const LOOK_PERIOD: std::time::Duration = std::time::Duration::from_millis(100);
 const CONFLICT: u16 = 409;
 
 impl Fault for TaintNode {
@@ -63,10 +65,15 @@ impl Fault for TaintNode {
         }
         let end = tokio::time::Instant::now() + scene.patience;
         while tokio::time::Instant::now() < end {
-            let facts = self.witness(scene, aim).await.ok()?;
-            if let Some(fact) = facts.into_iter().find(|fact| fact.value != "none") {
+            if scene.stop.is_cancelled() {
+                return None;
+            }
+            if let Ok(facts) = self.witness(scene, aim).await
+                && let Some(fact) = facts.into_iter().find(|fact| fact.value != "none")
+            {
                 return Some(format!("{}: {}", fact.what, fact.value));
             }
+            tokio::time::sleep(LOOK_PERIOD).await;
         }
         None
     }

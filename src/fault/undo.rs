@@ -139,11 +139,12 @@ impl From<PlatformError> for Failure {
 }
 
 impl Undo {
-    /// How a node's own object is restored after it was deleted; taken from the object as it is.
+    /// How a node's own object is restored after it was deleted; taken from the object as it is, without a taint of `taintNode`, which ends on its own.
     #[must_use]
     pub fn restore_node(node: &Node) -> Self {
         let spec = node.spec.clone().unwrap_or_default();
-        let taints = spec.taints.unwrap_or_default().into_iter().filter(|taint| !taint.key.starts_with(OWN_TAINTS));
+        let of_the_node = |taint: &Taint| !taint.key.starts_with(OWN_TAINTS) && taint.key != super::taint_node::KEY;
+        let taints = spec.taints.unwrap_or_default().into_iter().filter(of_the_node);
         Self::RestoreNode {
             node: node.metadata.name.clone().unwrap_or_default(),
             labels: node.metadata.labels.clone().unwrap_or_default(),
