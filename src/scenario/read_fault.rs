@@ -314,6 +314,13 @@ fn in_order(found: &[Found], reader: &mut Reader<'_>) {
                 .push(Diagnostic::at(place(), message).help("remove `after` or `during`; `steadyFor` says how long it is waited for"));
             continue;
         }
+        let of_its_object = matches!(&injection.fault, FaultSpec::CrashNode(CrashNode { assist: Assist::DeleteNode, .. }));
+        let may_be_cordoned = found[..index].iter().any(|earlier| matches!(earlier.injection.fault, FaultSpec::CordonNode(_)));
+        if of_its_object && may_be_cordoned && (injection.after.is_some() || injection.during.is_some()) {
+            let message = "a node whose object is deleted while `cordonNode` is in force would be given back cordoned";
+            reader.found.push(Diagnostic::at(place(), message).help("let it come when the database is back: remove `after` or `during`"));
+            continue;
+        }
         let Some(during) = &injection.during else { continue };
         let Some(base) = found[..index].iter().rev().find(|earlier| earlier.injection.fault.name() == during) else {
             let names: BTreeSet<_> = found[..index].iter().map(|earlier| earlier.injection.fault.name()).collect();

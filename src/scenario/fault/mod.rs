@@ -76,11 +76,11 @@ pub enum FaultSpec {
     TaintNode(TaintNode),
     /// The database's pod is cut off from the network for a while.
     IsolatePod(IsolatePod),
-    /// What goes to the database's pod and comes from it takes longer for a while.
+    /// What goes to the database's pod takes longer for a while.
     DelayNetwork(DelayNetwork),
     /// A part of what goes to the database's pod is lost for a while.
     LossyNetwork(LossyNetwork),
-    /// Every connection to the database is reset.
+    /// The connections to the database are reset.
     ResetConnections(ResetConnections),
     /// The database's volume is full for a while.
     FillVolume(FillVolume),

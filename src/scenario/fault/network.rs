@@ -17,11 +17,11 @@ pub struct IsolatePod {
     pub lasts: Option<Limit>,
 }
 
-/// Holds back what goes to the database's pod and what comes from it.
+/// Holds back what goes to the database's pod.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct DelayNetwork {
-    /// For how long, in each direction.
+    /// For how long.
     pub delay: HumanDuration,
     /// How long it lasts. Default: the platform's.
     #[serde(rename = "for", skip_serializing_if = "Option::is_none")]
@@ -53,7 +53,7 @@ impl Default for LossyNetwork {
     }
 }
 
-/// Resets every connection to the database, once.
+/// Answers whatever clients send to the database's pod with a reset, for two seconds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ResetConnections {}
