@@ -54,7 +54,7 @@ fn faults_that_contradict_each_other_are_refused_before_anything_starts() {
         &scenario("two", "{killProcess: {}}, {deletePod: {during: killProcess}}, {drainNode: {after: 1s, during: deletePod}}", ""),
     );
     let ran = cli.run(&["two.yaml"]).ended_with(2);
-    for part in ["`deletePod` cannot come during `killProcess`", "not both", "3 errors"] {
+    for part in ["`deletePod` cannot come during `killProcess`", "not both"] {
         assert!(ran.stderr.contains(part), "{part}: {}", ran.stderr);
     }
     assert!(!cli.path().join("reports").exists(), "nothing was begun");

@@ -173,6 +173,7 @@ const BEYOND_A_SCHEMA: &[&str] = &[
     "not both",
     "comes before this fault",
     "cannot come during",
+    "would be given back cordoned",
 ];
 
 /// Compares both judgements of one document.
