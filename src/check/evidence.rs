@@ -348,6 +348,8 @@ fn came_during(
 fn broken_writes(trial: &TrialHistory, fault: &FaultHistory, label: &str) -> (Evidence, Option<String>) {
     /// How long after its effect a reset may be felt: it lasts for two seconds.
     const FELT_FOR: Duration = Duration::from_secs(5);
+    /// How many times as many writes must have failed as in the same time before: a reset lasts for dozens of probes.
+    const MORE: usize = 5;
     let doubt = trial.clock_doubt().unwrap_or_else(|| trial.doubt_so_far());
     let called = fault.called.unwrap_or_default();
     let next = trial.faults.iter().filter_map(|other| other.called).filter(|at| *at > called).min();
@@ -359,18 +361,18 @@ fn broken_writes(trial: &TrialHistory, fault: &FaultHistory, label: &str) -> (Ev
         within.filter(|run| run.outcome != Outcome::Acknowledged).count()
     };
     let until = fault.confirmed.as_ref().map_or(called, |(at, _)| *at).plus(FELT_FOR);
-    // As long before as after: nothing may have failed then, or nobody can tell what broke it.
+    // As long before as after: what failed then may fail again by itself, so far more must have failed after the call.
     let since = Moment(called.0.saturating_sub(until.0 - called.0)).max(undone);
     let earlier = failed(since, called);
     let broken = failed(called, next.map_or(until, |next| next.min(until)));
-    let seen = broken > 0 && earlier == 0;
+    let seen = broken > MORE * earlier;
     let evidence = Evidence {
         what: format!("writes that broke off{label}"),
         before: Some(earlier.to_string()),
         after: Some(broken.to_string()),
         role: if seen { EvidenceRole::Proof } else { EvidenceRole::Missing },
     };
-    let why = if earlier > 0 { "writes broke off before it, too" } else { "no write broke off" };
+    let why = if earlier > 0 { "writes broke off before it, and not many more after it" } else { "no write broke off" };
     (evidence, (!seen).then(|| format!("`resetConnections`{label}: {why}")))
 }
 
@@ -414,7 +416,10 @@ fn pod(snapshot: &Snapshot, look: impl Fn(&PodFacts) -> Option<String>) -> Optio
 #[cfg(test)]
 mod tests {
     use super::{super::makers::*, *};
-    use crate::scenario::{CrashNode, DeletePod, DrainNode, KillProcess};
+    use crate::{
+        measure::makers::{ms, refused},
+        scenario::{CordonNode, CrashNode, DeletePod, DrainNode, Injection, KillProcess, ResetConnections},
+    };
 
     fn missing(spec: FaultSpec, change: impl FnOnce(&mut TrialHistory)) -> Vec<String> {
         let mut trial = clean();
@@ -435,6 +440,41 @@ mod tests {
     #[test]
     fn a_new_pod_and_a_new_start_time_prove_a_deletion() {
         assert_eq!(missing(FaultSpec::DeletePod(DeletePod::default()), |_| {}), [""; 0]);
+    }
+
+    #[test]
+    fn what_another_fault_breaks_is_no_proof_of_a_reset() {
+        let reset = |change: &dyn Fn(&mut TrialHistory)| {
+            let missing = missing(FaultSpec::ResetConnections(ResetConnections {}), |trial| change(trial));
+            missing.into_iter().find(|text| text.contains("write"))
+        };
+        assert_eq!(reset(&|_| {}), None, "two writes broke off after the call");
+        let next = |trial: &mut TrialHistory| {
+            trial.plan.scenario.faults.push(FaultSpec::DeletePod(DeletePod::default()).into());
+            trial.faults.push(FaultHistory { called: Some(ms(199)), ..FaultHistory::default() });
+        };
+        assert_eq!(reset(&next).as_deref(), Some("`resetConnections` (fault 1): no write broke off"));
+        let before = |trial: &mut TrialHistory| trial.attempts.push(refused(7, 110, 111));
+        assert_eq!(reset(&before).as_deref(), Some("`resetConnections`: writes broke off before it, and not many more after it"));
+        // What failed while the fault before it was in force is that one's.
+        let undone = |trial: &mut TrialHistory| {
+            before(trial);
+            trial.restorings.push((0, ms(120), "mend".into()));
+        };
+        assert_eq!(reset(&undone), None);
+    }
+
+    #[test]
+    fn a_fault_that_is_to_come_during_another_is_called_before_the_end_of_it() {
+        let called = |restored: u64| {
+            let mut trial = clean();
+            let delete = Injection { during: Some("cordonNode".into()), ..FaultSpec::DeletePod(DeletePod::default()).into() };
+            trial.plan.scenario.faults = vec![FaultSpec::CordonNode(CordonNode::default()).into(), delete];
+            trial.faults.insert(0, FaultHistory { called: Some(ms(100)), ..FaultHistory::default() });
+            trial.restorings.push((0, ms(restored), "uncordon".into()));
+            proof(&trial).missing.iter().any(|text| text.contains("was over when it was called"))
+        };
+        assert!(called(140) && !called(400));
     }
 
     #[test]

@@ -34,7 +34,7 @@ use super::{Cluster, api::role, control::volumes, kinds::Kind, store::Key};
 use crate::{event::Fact, platform::Hurt, scenario::Controller};
 
 /// How long a reset lasts for whoever connects anew.
-const RESET_FOR: Duration = Duration::from_millis(200);
+const RESET_FOR: Duration = Duration::from_millis(500);
 /// How long TCP waits until it sends again what was lost; each time twice as long.
 const RETRANSMIT: Duration = Duration::from_millis(200);
 /// The longest of these waits.
