@@ -88,7 +88,25 @@ pub(super) fn proof(trial: &TrialHistory) -> Proof {
                 proof.take(slower(trial, index, name, fault, delay.0, &label));
             }
             FaultSpec::ResetConnections(_) => proof.take(broken_writes(trial, fault, &label)),
-            _ => {}
+            FaultSpec::KillProcess(_)
+            | FaultSpec::FreezeProcess(_)
+            | FaultSpec::KillContainer(_)
+            | FaultSpec::DeletePod(_)
+            | FaultSpec::EvictPod(_)
+            | FaultSpec::RestartWorkload(_)
+            | FaultSpec::ScaleToZero(_)
+            | FaultSpec::RebootNode(_)
+            | FaultSpec::FreezeNode(_)
+            | FaultSpec::StopKubelet(_)
+            | FaultSpec::IsolateNode(_)
+            | FaultSpec::TaintNode(_)
+            | FaultSpec::IsolatePod(_)
+            | FaultSpec::LossyNetwork(_)
+            | FaultSpec::FillVolume(_)
+            | FaultSpec::FailAttach(_)
+            | FaultSpec::StopApiServer(_)
+            | FaultSpec::StopController(_)
+            | FaultSpec::BreakEndpoints(_) => {}
         }
         proof.witnesses(spec, fault, &label);
         if let Some(during) = &trial.plan.scenario.faults[index].during {

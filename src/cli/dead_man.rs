@@ -11,8 +11,8 @@ use nix::sys::signal::{SigHandler, Signal, signal};
 
 use super::exit::Exit;
 
-/// How often it is tried, and how long is waited in between: docker may be restarted just then.
-const TRIES: u32 = 5;
+/// How often it is tried, and how long is waited in between, ten minutes in all: docker may be restarted just then, or the machine be busy.
+const TRIES: u32 = 120;
 const BETWEEN: Duration = Duration::from_secs(5);
 
 /// Wait, and then let a node of kind go on, or start it.
