@@ -78,36 +78,7 @@ pub(super) fn proof(trial: &TrialHistory) -> Proof {
             | FaultSpec::StopController(_)
             | FaultSpec::BreakEndpoints(_) => {}
         }
-        // What must have been seen beside it.
-        match spec {
-            FaultSpec::DrainNode(_) => proof.take(cordon(trial, name, fault, true, &label)),
-            FaultSpec::CordonNode(_) => proof.take(cordon(trial, name, fault, false, &label)),
-            FaultSpec::CrashNode(_) => proof.take(lost_node(trial, fault, &label)),
-            FaultSpec::ExhaustMemory(_) => proof.take(out_of_memory(trial, fault, found, &label)),
-            FaultSpec::DelayNetwork(DelayNetwork { delay, .. }) | FaultSpec::SlowVolume(SlowVolume { delay, .. }) => {
-                proof.take(slower(trial, index, name, fault, delay.0, &label));
-            }
-            FaultSpec::ResetConnections(_) => proof.take(broken_writes(trial, fault, &label)),
-            FaultSpec::KillProcess(_)
-            | FaultSpec::FreezeProcess(_)
-            | FaultSpec::KillContainer(_)
-            | FaultSpec::DeletePod(_)
-            | FaultSpec::EvictPod(_)
-            | FaultSpec::RestartWorkload(_)
-            | FaultSpec::ScaleToZero(_)
-            | FaultSpec::RebootNode(_)
-            | FaultSpec::FreezeNode(_)
-            | FaultSpec::StopKubelet(_)
-            | FaultSpec::IsolateNode(_)
-            | FaultSpec::TaintNode(_)
-            | FaultSpec::IsolatePod(_)
-            | FaultSpec::LossyNetwork(_)
-            | FaultSpec::FillVolume(_)
-            | FaultSpec::FailAttach(_)
-            | FaultSpec::StopApiServer(_)
-            | FaultSpec::StopController(_)
-            | FaultSpec::BreakEndpoints(_) => {}
-        }
+        proof.seen_beside(trial, index, spec, fault, found, &label);
         proof.witnesses(spec, fault, &label);
         if let Some(during) = &trial.plan.scenario.faults[index].during {
             proof.take(came_during(trial, index, name, fault, during, &label));
@@ -191,6 +162,48 @@ impl Pods<'_> {
 }
 
 impl Proof {
+    /// What must have been seen beside the pod.
+    fn seen_beside(
+        &mut self,
+        trial: &TrialHistory,
+        index: usize,
+        spec: &FaultSpec,
+        fault: &FaultHistory,
+        found: Option<&PodFacts>,
+        label: &str,
+    ) {
+        let name = spec.name();
+        match spec {
+            FaultSpec::DrainNode(_) => self.take(cordon(trial, name, fault, true, label)),
+            FaultSpec::CordonNode(_) => self.take(cordon(trial, name, fault, false, label)),
+            FaultSpec::CrashNode(_) => self.take(lost_node(trial, fault, label)),
+            FaultSpec::ExhaustMemory(_) => self.take(out_of_memory(trial, fault, found, label)),
+            FaultSpec::DelayNetwork(DelayNetwork { delay, .. }) | FaultSpec::SlowVolume(SlowVolume { delay, .. }) => {
+                self.take(slower(trial, index, name, fault, delay.0, label));
+            }
+            FaultSpec::ResetConnections(_) => self.take(broken_writes(trial, fault, label)),
+            FaultSpec::KillProcess(_)
+            | FaultSpec::FreezeProcess(_)
+            | FaultSpec::KillContainer(_)
+            | FaultSpec::DeletePod(_)
+            | FaultSpec::EvictPod(_)
+            | FaultSpec::RestartWorkload(_)
+            | FaultSpec::ScaleToZero(_)
+            | FaultSpec::RebootNode(_)
+            | FaultSpec::FreezeNode(_)
+            | FaultSpec::StopKubelet(_)
+            | FaultSpec::IsolateNode(_)
+            | FaultSpec::TaintNode(_)
+            | FaultSpec::IsolatePod(_)
+            | FaultSpec::LossyNetwork(_)
+            | FaultSpec::FillVolume(_)
+            | FaultSpec::FailAttach(_)
+            | FaultSpec::StopApiServer(_)
+            | FaultSpec::StopController(_)
+            | FaultSpec::BreakEndpoints(_) => {}
+        }
+    }
+
     fn take(&mut self, (evidence, missing): (Evidence, Option<String>)) {
         self.evidence.push(evidence);
         self.missing.extend(missing);

@@ -10,7 +10,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use super::Finding;
 use crate::{
-    event::{Outcome, Side, Sighting, Step, Stream},
+    event::{Moment, Outcome, Side, Sighting, Step, Stream},
     measure::{Recovery, TrialHistory, first_good, outages},
     report::figure::{bounded, duration},
     result::{Bounded, Verdict},
@@ -29,19 +29,28 @@ pub(super) fn recovery(trial: &TrialHistory) -> Finding {
     }
 }
 
-/// What is wrong with the longest outage since the first of several faults, if it is not within the limit. A single one's is its recovery.
+/// What is wrong with the longest outage that an earlier fault made, if it is not within the limit. One that only the last fault made is its recovery.
 fn every_outage(trial: &TrialHistory) -> Option<Finding> {
-    if trial.called().count() < 2 {
-        return None;
-    }
-    let (limit, since) = (trial.plan.settings.recovery_within?, trial.first_call()?);
+    let (limit, first) = (trial.plan.settings.recovery_within?, trial.first_call()?);
+    let calls: Vec<Moment> = trial.called().filter_map(|(_, fault)| fault.called).collect();
     let outages = outages(&trial.attempts);
-    let longest = outages.iter().filter(|outage| outage.to.is_some_and(|to| to >= since)).max_by_key(|outage| outage.length.hi)?;
-    let took = format!("an outage took {}", bounded(&longest.length));
-    if longest.length.lo > limit {
+    let earlier = outages.iter().filter_map(|outage| {
+        let to = outage.to.filter(|to| *to >= first)?;
+        let mut within = calls.iter().filter(|call| outage.from.is_none_or(|from| from <= **call) && **call <= to);
+        // Nobody waited before the call of the fault that made it.
+        let hi = match (within.next(), within.next()) {
+            (Some(only), None) if Some(only) == calls.last() => return None,
+            (Some(call), _) => Some(to.since(*call)),
+            (None, _) => outage.length.hi,
+        };
+        Some(Bounded { at: hi, lo: outage.length.lo.min(hi?), hi })
+    });
+    let longest = earlier.max_by_key(|length| length.hi)?;
+    let took = format!("an outage took {}", bounded(&longest));
+    if longest.lo > limit {
         return Some(Finding::failed(format!("{took}, and the limit is {}", duration(limit))));
     }
-    let beyond = longest.length.hi.is_some_and(|hi| hi > limit);
+    let beyond = longest.hi.is_some_and(|hi| hi > limit);
     beyond.then(|| Finding::unproven(format!("{took}, and the limit of {} lies between the bounds: probe faster", duration(limit))))
 }
 
@@ -245,7 +254,7 @@ mod tests {
 
     #[test]
     fn the_outage_of_an_earlier_fault_is_held_against_the_limit_too() {
-        // The maker's outage, of 310 ms with bounds of 90 and 310 ms, and then a fault that nobody notices.
+        // The maker's outage, of 260 ms from the call with a lower bound of 100 ms at most, and then a fault that nobody notices.
         let with_limit = |limit: u64| {
             let mut trial = clean();
             trial.plan.settings.recovery_within = Some(Duration::from_millis(limit));
