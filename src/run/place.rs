@@ -31,6 +31,8 @@ use crate::{
     scenario::{NodeChoice, Scenario, TargetShape},
 };
 
+/// How much longer the stand-in takes to recover: a server that is back within a few milliseconds cannot be hit while it recovers.
+const RECOVER_SLOWLY: &str = "200ms";
 /// The speed of the sandbox's timers.
 const SPEED: u32 = 20;
 
@@ -245,9 +247,11 @@ impl Place {
                 let kubernetes = cluster.version().await?;
                 let defect = Defect::of_database(defect).into_iter().flat_map(|name| ["--defect".to_owned(), name]);
                 let denied = deny.into_iter().flat_map(|view| ["--deny".to_owned(), view]);
+                let slowly = ["--recover-slowly", RECOVER_SLOWLY].map(str::to_owned);
                 // The volume of kind's clusters, so that the two compare: a folder that all nodes share.
                 let storage = Storage::HostPath { root: SHARED_FOLDER.to_owned() };
-                let workload = Box::new(Workload { storage, ..Workload::stand_in(run, deploy::new_password(), defect.chain(denied)) });
+                let workload =
+                    Box::new(Workload { storage, ..Workload::stand_in(run, deploy::new_password(), defect.chain(denied).chain(slowly)) });
                 // The namespace must be there for whatever the run puts down in it.
                 workload.apply_shared(&cluster).await?;
                 let platform = Platform::Sandbox(SandboxPlatform::new(cluster.clone()));
