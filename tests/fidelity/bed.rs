@@ -12,7 +12,7 @@ use comeback::{
 
 /// The program that the pods of a sandbox run.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_comeback");
-/// How much faster than Kubernetes the sandbox is: as in a run.
+/// How much faster than Kubernetes the sandbox is: half as much as in a run.
 const SPEED: u32 = 10;
 /// How long the workload may take to be up.
 const UP_DEADLINE: Duration = Duration::from_mins(3);
