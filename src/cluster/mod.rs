@@ -6,6 +6,7 @@
 //! - [`Target`]: the workload under test, by name.
 //! - [`snapshot`](Cluster::pod): pod, service and volume at one moment, as facts.
 //! - [`open`]: a cluster from the user's kubeconfig.
+//! - [`forward`]: a port of a pod.
 //! - [`lease`]: one run at a time.
 //! - [`preflight`]: what can be asked of it before anything is broken.
 //! - [`warnings`]: what a reader should know of the target before anything is broken.
@@ -14,6 +15,7 @@
 mod facts;
 #[cfg(test)]
 pub(crate) mod fake;
+pub mod forward;
 pub mod lease;
 mod open;
 pub mod preflight;
@@ -43,6 +45,11 @@ pub const CALL_DEADLINE: Duration = Duration::from_secs(15);
 pub const CONSENT_LABEL: &str = "comeback.dev/chaos";
 /// What the label says if it may.
 pub const CONSENT: &str = "allowed";
+
+/// The label of a volume of ours that tells what may be done to it.
+pub const VOLUME_LABEL: &str = "comeback.dev/volume";
+/// What it says of one that has a size of its own, on a disk that is nobody else's.
+pub const OWN_SIZE: &str = "own-size";
 
 /// What is under test: a workload, the service in front of it, the volume behind it.
 #[derive(Clone, Debug, PartialEq, Eq)]

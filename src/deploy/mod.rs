@@ -81,6 +81,11 @@ pub enum Storage {
         /// The folder, as the nodes see it.
         root: String,
     },
+    /// As [`Storage::HostPath`], and each volume is a file system of a size of its own, mounted on every node: `data` in it is the volume.
+    FileSystem {
+        /// The folder below which they are mounted, as the nodes see it.
+        root: String,
+    },
 }
 
 /// What the bundled workload is made of.
@@ -141,6 +146,7 @@ impl Storage {
         match self {
             Self::Class(_) => String::new(),
             Self::HostPath { root } => format!("{root}/{}/{}", engine.name(), shape::name(shape)),
+            Self::FileSystem { root } => format!("{root}/{}/{}/data", engine.name(), shape::name(shape)),
         }
     }
 }

@@ -20,7 +20,10 @@ use super::{
     SECRET, Storage, Workload,
     engine::{DATA, PORT},
 };
-use crate::scenario::TargetShape;
+use crate::{
+    cluster::{OWN_SIZE, VOLUME_LABEL},
+    scenario::TargetShape,
+};
 
 /// The container that runs the database, in every shape.
 pub(super) const CONTAINER: &str = "mssql";
@@ -84,7 +87,7 @@ impl Workload {
     /// What this workload is made of, in the order in which it is put up.
     pub(super) fn objects(&self, namespace: &str) -> Vec<Object> {
         let mut objects = Vec::new();
-        if let Storage::HostPath { .. } = &self.storage {
+        if let Storage::HostPath { .. } | Storage::FileSystem { .. } = &self.storage {
             objects.push(Object::Volume(self.volume(namespace)));
         }
         match self.shape {
@@ -107,10 +110,14 @@ impl Workload {
     /// A folder of every node that is the same on all of them, so that it may be used from any.
     fn volume(&self, namespace: &str) -> Value {
         let path = self.storage.path(self.engine, self.shape);
+        let mut labels = self.labels();
+        if let Storage::FileSystem { .. } = &self.storage {
+            labels[VOLUME_LABEL] = OWN_SIZE.into();
+        }
         json!({
             "apiVersion": "v1",
             "kind": "PersistentVolume",
-            "metadata": {"name": volume_name(self.shape), "labels": self.labels()},
+            "metadata": {"name": volume_name(self.shape), "labels": labels},
             "spec": {
                 "capacity": {"storage": CAPACITY},
                 "accessModes": ["ReadWriteOnce"],
@@ -130,7 +137,7 @@ impl Workload {
         match &self.storage {
             Storage::Class(None) => {}
             Storage::Class(Some(class)) => spec["storageClassName"] = class.as_str().into(),
-            Storage::HostPath { .. } => {
+            Storage::HostPath { .. } | Storage::FileSystem { .. } => {
                 spec["storageClassName"] = "".into();
                 spec["volumeName"] = volume_name(self.shape).into();
             }

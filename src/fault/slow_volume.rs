@@ -1,6 +1,8 @@
-//! `slowVolume`: every flush to the database's volume takes longer for a while.
+//! `slowVolume`: flushes to the database's volume take longer for a while.
 //!
-//! Breaks: every commit waits for its flush, so writes take longer, and one after the other. Undone by taking the brake away.
+//! Breaks: every commit waits for its flush, so writes take longer, and one after the other. On the sandbox each is late by the
+//! delay. On kind, whose kernel may have nothing that holds back a disk, the file system is frozen for two and a half times the delay at a time, with a
+//! moment between: a flush that comes at any time waits for at least the delay as often as not. Undone by taking the brake away.
 
 use super::{Aim, Fault, FaultError, Scene, hold};
 use crate::{

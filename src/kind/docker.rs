@@ -214,32 +214,22 @@ impl Docker {
     /// Empties a folder of this machine that belongs to another user, by a container of `image` that may.
     pub async fn empty(&self, folder: &str, image: &str) -> Result<(), ToolError> {
         let volume = format!("{folder}:/emptied");
-        let container = format!("comeback-empty-{}", uuid::Uuid::new_v4().simple());
-        let args = [
-            "run",
-            "--rm",
-            "--pull",
-            "never",
-            "--name",
-            &container,
-            "--network",
-            "none",
-            "--entrypoint",
-            "find",
-            "--volume",
-            &volume,
-            image,
-            "/emptied",
-            "-mindepth",
-            "1",
-            "-delete",
-        ];
-        let emptied = self.0.call(format!("empty `{folder}`"), REMOVE_DEADLINE, args).run().await;
-        if emptied.is_err() {
+        let command = ["find", "/emptied", "-mindepth", "1", "-delete"];
+        self.run_once(&format!("empty `{folder}`"), image, &["--volume", &volume], &command).await
+    }
+
+    /// Runs a command in a container of an image that is on this machine, and removes it.
+    pub async fn run_once(&self, what: &str, image: &str, options: &[&str], command: &[&str]) -> Result<(), ToolError> {
+        let container = format!("comeback-once-{}", uuid::Uuid::new_v4().simple());
+        let (program, args) = command.split_first().expect("a command has a program");
+        let head = ["run", "--rm", "--pull", "never", "--name", &container, "--network", "none", "--entrypoint", program];
+        let all = head.iter().chain(options).chain([&image]).chain(args).copied();
+        let ended = self.0.call(what, REMOVE_DEADLINE, all).run().await;
+        if ended.is_err() {
             // At the deadline only docker's client is killed. The first error is the one to tell.
             let _ = self.remove(&[&container]).await;
         }
-        emptied.map(drop)
+        ended.map(drop)
     }
 
     /// Whether any container, running or not, is in a network; `None` if there is no such network.

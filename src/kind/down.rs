@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Audience, Kind, KindError, NETWORK, Name, NodeContainer, folder::Lock};
+use super::{Audience, Kind, KindError, NETWORK, Name, NodeContainer, folder::Lock, volumes};
 use crate::{cluster::chain, scenario::TargetShape};
 
 /// How long kind may take to remove the cluster.
@@ -43,6 +43,7 @@ pub async fn down(name: &Name, force: bool, audience: &dyn Audience) -> Result<D
         {
             return Err(error.into());
         }
+        give_back_devices(&kind, &nodes, audience).await?;
     }
     audience.step("removing the cluster");
     let what = format!("remove cluster `{name}`");
@@ -79,6 +80,20 @@ async fn refuse_under_a_run(kind: &Kind, nodes: &[NodeContainer], audience: &dyn
     };
     audience.note(&format!("whether a run is at work there cannot be found out: {unknown}"));
     Ok(())
+}
+
+/// The loop devices of the volumes are the machine's, and outlive the nodes. Asked of any node that still runs; without one, of a container that is made
+/// for it.
+async fn give_back_devices(kind: &Kind, nodes: &[NodeContainer], audience: &dyn Audience) -> Result<(), KindError> {
+    audience.step("giving the volumes' devices back");
+    if let Some(node) = nodes.iter().find(|node| node.is_running()) {
+        return volumes::detach(&kind.docker, node).await;
+    }
+    let known = nodes.first().map(|node| node.image.clone()).or_else(|| kind.folder.remembered_image());
+    match known {
+        Some(image) => volumes::detach_without_nodes(&kind.docker, &image, kind.folder.path()).await,
+        None => Ok(()),
+    }
 }
 
 /// The files in it belong to the users of the containers. Where we may not remove them, a container may.

@@ -6,7 +6,7 @@
 //! 2. The cluster is looked for by the containers that are its nodes. There is none: it is made. There is one of ours: it is kept, its stopped
 //!    nodes are started; one that was never finished is made anew. There is one that is not ours: it is refused.
 //! 3. Our own image is made of the running program ([`image`]) and loaded into the nodes, and so is the image of the database.
-//! 4. The folders of the volumes are made in a node; all nodes share them.
+//! 4. The volumes are made and mounted into every node (`volumes`).
 //! 5. The database is put up ([`crate::deploy`]), and waited for.
 //! 6. A client in the cluster, on another node, writes the first row through the service address. Nothing before that is called up.
 //!
@@ -23,6 +23,7 @@ pub mod image;
 mod status;
 pub mod tool;
 mod up;
+mod volumes;
 
 use std::{fmt, str::FromStr, time::Duration};
 

@@ -17,7 +17,7 @@ use super::{
     config::{MOUNT, configuration},
     docker::full_name,
     folder::Lock,
-    image,
+    image, volumes,
 };
 use crate::{
     cluster::{Cluster, chain},
@@ -404,7 +404,7 @@ impl Steps<'_> {
             self.load(kind, &image, &workers, known).await?.map_err(|why| engine_image_error(&image, why))?;
         }
         let image_id = if image == own_image && named_by_content { None } else { kind.docker.image_id(&image).await?.or(before) };
-        let storage = Storage::HostPath { root: MOUNT.to_owned() };
+        let storage = self.storage(kind, there, nodes).await;
         let shape = shape.or(there.map(|there| there.shape)).unwrap_or_default();
         Ok(Installed { engine, image, image_id, own_image, own_image_from, shape, storage })
     }
@@ -472,31 +472,59 @@ impl Steps<'_> {
     }
 
     async fn empty_volumes(&self, kind: &Kind, cluster: &Cluster, nodes: &[NodeContainer]) -> Result<(), KindError> {
-        let Some(node) = nodes.iter().find(|node| node.is_worker()) else { return Ok(()) };
-        let folders = Engine::ALL.map(|engine| format!("{MOUNT}/{}", engine.name()));
-        let command: Vec<&str> =
-            ["sh", "-c", "ls -d \"$@\" 2>/dev/null || true", "sh"].into_iter().chain(folders.iter().map(String::as_str)).collect();
-        let found = kind.docker.exec(&node.name, "look for volumes of an earlier installation", &command).await?;
-        if found.trim().is_empty() {
+        let Some(node) = control_plane(nodes) else { return Ok(()) };
+        if volumes::list(&kind.docker, node).await?.is_empty() {
             return Ok(());
         }
         self.audience.note("the volumes of an earlier installation, whose password is gone, are emptied");
         deploy::take_down(cluster).await?;
-        let command: Vec<&str> = ["rm", "-rf", "--"].into_iter().chain(folders.iter().map(String::as_str)).collect();
-        kind.docker.exec(&node.name, "empty the volumes of an earlier installation", &command).await?;
-        Ok(())
+        volumes::empty(&kind.docker, node).await
     }
 
-    /// The folders of the volumes, of every shape, so that one can be put up in another's place later. A kubelet changes nothing of a folder of its
-    /// node, so they are made for the user of the database.
+    /// What the volumes are: as they were, or as good as the nodes can do it.
+    async fn storage(&self, kind: &Kind, there: Option<&Installed>, nodes: &[NodeContainer]) -> Storage {
+        let root = MOUNT.to_owned();
+        match (there, control_plane(nodes)) {
+            (Some(there), _) => there.storage.clone(),
+            (None, None) => Storage::HostPath { root },
+            (None, Some(node)) => match volumes::can(&kind.docker, node).await {
+                Ok(()) => Storage::FileSystem { root },
+                Err(why) => {
+                    self.audience.note(&format!(
+                        "the volumes are folders of this machine, so they are neither filled nor slowed down nor refused: the nodes cannot mount a file \
+                         system of its own: {why}"
+                    ));
+                    Storage::HostPath { root }
+                }
+            },
+        }
+    }
+
+    /// The volumes of every shape, so that one can be put up in another's place later. A kubelet changes nothing of a folder of its node, so they are
+    /// made for the user of the database.
     async fn make_volumes(&self, kind: &Kind, wanted: &Installed, nodes: &[NodeContainer]) -> Result<(), KindError> {
-        let Some(node) = nodes.iter().find(|node| node.is_worker()) else { return Ok(()) };
+        let Some(node) = control_plane(nodes) else { return Ok(()) };
         let folders = TargetShape::ALL.map(|shape| wanted.storage.path(wanted.engine, shape));
-        let script = format!("mkdir -p -- \"$@\" && chown {USER_ID}:{USER_ID} -- \"$@\" && chmod 0770 -- \"$@\"");
-        let command: Vec<&str> = ["sh", "-c", &script, "sh"].into_iter().chain(folders.iter().map(String::as_str)).collect();
-        kind.docker.exec(&node.name, format!("make the folders of the volumes in node `{}`", node.name), &command).await?;
+        match wanted.storage {
+            Storage::FileSystem { .. } => {
+                volumes::make(&kind.docker, node, &folders).await?;
+                for node in nodes {
+                    volumes::mount(&kind.docker, node).await?;
+                }
+            }
+            Storage::HostPath { .. } | Storage::Class(_) => {
+                let script = format!("mkdir -p -- \"$@\" && chown {USER_ID}:{USER_ID} -- \"$@\" && chmod 0770 -- \"$@\"");
+                let command: Vec<&str> = ["sh", "-c", &script, "sh"].into_iter().chain(folders.iter().map(String::as_str)).collect();
+                kind.docker.exec(&node.name, format!("make the folders of the volumes in node `{}`", node.name), &command).await?;
+            }
+        }
         Ok(())
     }
+}
+
+/// The node that no fault switches off.
+fn control_plane(nodes: &[NodeContainer]) -> Option<&NodeContainer> {
+    nodes.iter().find(|node| !node.is_worker())
 }
 
 /// Whether the image of the database has the same name as before, and is another.

@@ -131,6 +131,15 @@ impl Hurt {
         }
     }
 
+    /// The volume that is hurt, if one is.
+    #[must_use]
+    pub fn volume(&self) -> Option<&str> {
+        match self {
+            Self::FullVolume { volume } | Self::SlowVolume { volume, .. } | Self::UnattachableVolume { volume } => Some(volume),
+            _ => None,
+        }
+    }
+
     /// What a place must be able to do for it.
     #[must_use]
     pub const fn needs(&self) -> Capability {
@@ -173,7 +182,7 @@ impl Hurt {
         }
     }
 
-    /// The words for [`super::NODE_SCRIPT`]: what it is, and what it takes.
+    /// The words for [`super::NODE_SCRIPT`]: what it is, and what it takes. After the first of a volume comes the folder that it is on the node.
     pub(super) fn words(&self) -> Option<Vec<String>> {
         let words = |words: &[&str]| Some(words.iter().map(|word| (*word).to_owned()).collect());
         match self {
@@ -182,14 +191,13 @@ impl Hurt {
             Self::IsolatedPod { address, .. } => words(&["isolate-pod", address]),
             Self::DelayedPod { address, ms, .. } => words(&["delay-pod", address, &ms.to_string()]),
             Self::LossyPod { address, percent, .. } => words(&["lossy-pod", address, &percent.to_string()]),
+            Self::FullVolume { .. } => words(&["full-volume"]),
+            Self::SlowVolume { ms, .. } => words(&["slow-volume", &ms.to_string()]),
+            Self::UnattachableVolume { .. } => words(&["unattachable-volume"]),
             Self::StoppedApiServer { .. } => words(&["manifest", "kube-apiserver"]),
             Self::StoppedController { controller: Controller::ControllerManager, .. } => words(&["manifest", "kube-controller-manager"]),
             Self::StoppedController { controller: Controller::Scheduler, .. } => words(&["manifest", "kube-scheduler"]),
-            Self::FrozenProcess { .. }
-            | Self::FrozenNode { .. }
-            | Self::FullVolume { .. }
-            | Self::SlowVolume { .. }
-            | Self::UnattachableVolume { .. } => None,
+            Self::FrozenProcess { .. } | Self::FrozenNode { .. } => None,
         }
     }
 

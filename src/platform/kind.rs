@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::{Event, PersistentVolume};
+use kube::api::ListParams;
 use tokio::time::{Instant, sleep};
 
 use super::{
@@ -13,7 +15,7 @@ use super::{
     signal::{self, Sent, Way},
 };
 use crate::{
-    cluster::{Cluster, chain},
+    cluster::{Cluster, OWN_SIZE, VOLUME_LABEL, chain},
     event::Fact,
 };
 
@@ -25,11 +27,12 @@ const ROLE_LABEL: &str = "io.x-k8s.kind.role";
 const WORKER: &str = "worker";
 /// What it says of one that runs the control plane.
 const CONTROL_PLANE: &str = "control-plane";
-/// How long a node that lost its power may be off if the run that took it is killed.
-const OFF_AT_MOST: Duration = Duration::from_mins(30);
 /// How long a killed container may take to be seen as ended.
 const OFF_DEADLINE: Duration = Duration::from_secs(10);
 const PERIOD: Duration = Duration::from_millis(100);
+/// What the node script calls the moment from which on a volume is refused.
+const SINCE: &str = "since";
+const NOT_FOUND: u16 = 404;
 
 /// A kind cluster, with docker if it answers.
 #[derive(Debug)]
@@ -39,6 +42,8 @@ pub struct KindPlatform {
     docker: Result<Docker, String>,
     /// Whether the kernel below can hold packets back.
     delay: Result<(), String>,
+    /// Whether the volumes have a size of their own.
+    own_size: Result<(), String>,
 }
 
 impl KindPlatform {
@@ -55,12 +60,18 @@ impl KindPlatform {
             Ok(docker) => can_delay(docker, &name).await,
             Err(why) => Err(why.clone()),
         };
-        Self { cluster, name, docker, delay }
+        let own_size = have_own_size(&cluster).await;
+        Self { cluster, name, docker, delay, own_size }
     }
 
     /// Whether packets can be held back here.
     pub(super) fn can_delay(&self) -> Result<(), String> {
         self.delay.clone()
+    }
+
+    /// Whether the volumes can be hurt without hurting this machine.
+    pub(super) fn can_hurt_volumes(&self) -> Result<(), String> {
+        self.own_size.clone()
     }
 
     /// The name of the cluster, as kind knows it.
@@ -105,11 +116,11 @@ impl KindPlatform {
         }
     }
 
-    pub(super) async fn power_off(&self, node: &str) -> Result<(), PlatformError> {
+    pub(super) async fn power_off(&self, node: &str, at_most: Duration) -> Result<(), PlatformError> {
         if self.power(node).await? == Power::Off {
             return Err(PlatformError::NotPossible(format!("node `{node}` is off already")));
         }
-        self.dead_man(Deed::Start, node, OFF_AT_MOST)?;
+        self.dead_man(Deed::Start, node, at_most)?;
         self.docker()?.kill(node).await?;
         let end = Instant::now() + OFF_DEADLINE;
         while self.power(node).await? == Power::On {
@@ -129,9 +140,9 @@ impl KindPlatform {
         Ok(())
     }
 
-    pub(super) async fn reboot(&self, node: &str) -> Result<(), PlatformError> {
+    pub(super) async fn reboot(&self, node: &str, at_most: Duration) -> Result<(), PlatformError> {
         self.of_role(node, WORKER).await?;
-        self.dead_man(Deed::Start, node, OFF_AT_MOST)?;
+        self.dead_man(Deed::Start, node, at_most)?;
         self.docker()?.restart(node).await?;
         dead_man::cancel(node);
         Ok(())
@@ -180,6 +191,18 @@ impl KindPlatform {
                 let value = if container.paused { "paused" } else { "runs" };
                 Ok(vec![Fact { what: format!("node `{node}`"), value: value.to_owned() }])
             }
+            Hurt::UnattachableVolume { volume } => {
+                let (mut facts, since): (Vec<_>, Vec<_>) =
+                    facts_of(&self.on_node(hurt, "look", "-").await?).into_iter().partition(|fact| fact.what != SINCE);
+                let since = since.first().and_then(|fact| fact.value.parse().ok());
+                let refused = match since {
+                    Some(since) => self.refused_attempts(volume, since).await?,
+                    None => 0,
+                };
+                let value = if refused > 0 { "some" } else { "none" };
+                facts.push(Fact { what: "attempts that were refused".to_owned(), value: value.to_owned() });
+                Ok(facts)
+            }
             other => Ok(facts_of(&self.on_node(other, "look", "-").await?)),
         }
     }
@@ -204,21 +227,60 @@ impl KindPlatform {
 
     /// Runs the node script on the node of a hurt.
     async fn on_node(&self, hurt: &Hurt, verb: &str, seconds: &str) -> Result<String, PlatformError> {
-        let (Some(node), Some(words)) = (hurt.node(), hurt.words()) else {
-            return Err(PlatformError::NotPossible(format!("{hurt}: not on kind")));
-        };
+        let Some(words) = hurt.words() else { return Err(PlatformError::NotPossible(format!("{hurt}: not on kind"))) };
         let role = match hurt {
-            Hurt::StoppedApiServer { .. } | Hurt::StoppedController { .. } => CONTROL_PLANE,
+            Hurt::StoppedApiServer { .. }
+            | Hurt::StoppedController { .. }
+            | Hurt::FullVolume { .. }
+            | Hurt::SlowVolume { .. }
+            | Hurt::UnattachableVolume { .. } => CONTROL_PLANE,
             _ => WORKER,
         };
+        let mut args: Vec<&str> = words.iter().map(String::as_str).collect();
+        let (node, folder);
+        match hurt.volume() {
+            // Every node has mounted it. The control plane is the one that no fault switches off.
+            Some(volume) => {
+                folder = match self.folder_of(volume).await {
+                    // What was on it went with it.
+                    Err(PlatformError::Cluster(error)) if error.status() == Some(NOT_FOUND) && verb != "begin" => return Ok(String::new()),
+                    found => found?,
+                };
+                node = format!("{}-control-plane", self.name);
+                args.insert(1, &folder);
+            }
+            None => node = hurt.node().unwrap_or_default().to_owned(),
+        }
         // What is off is not hurt any more, and has lost its rules with its power; what stands still has them, and says so when it is asked.
-        let container = self.of_role(node, role).await?;
+        let container = self.of_role(&node, role).await?;
         if !container.running && !container.paused && verb != "begin" {
             return Ok(String::new());
         }
         let head = ["bash", "-c", NODE_SCRIPT, "comeback-node", verb, seconds];
-        let command: Vec<&str> = head.into_iter().chain(words.iter().map(String::as_str)).collect();
-        Ok(self.docker()?.exec(node, &command).await?)
+        let command: Vec<&str> = head.into_iter().chain(args).collect();
+        Ok(self.docker()?.exec(&node, &command).await?)
+    }
+
+    /// Where the nodes have a volume of ours with a size of its own.
+    async fn folder_of(&self, volume: &str) -> Result<String, PlatformError> {
+        let found = self.cluster.call(format!("read volume `{volume}`"), self.cluster.all::<PersistentVolume>().get(volume)).await?;
+        let is_ours = found.metadata.labels.iter().flatten().any(|(key, value)| key == VOLUME_LABEL && value == OWN_SIZE);
+        let folder = found.spec.and_then(|spec| spec.host_path).map(|host| host.path).filter(|_| is_ours);
+        folder.ok_or_else(|| {
+            PlatformError::NotPossible(format!("volume `{volume}` has no size of its own that is known here, so it is left alone"))
+        })
+    }
+
+    /// How often a kubelet could not mount a volume since it was refused.
+    async fn refused_attempts(&self, volume: &str, since: i64) -> Result<usize, PlatformError> {
+        let params = ListParams::default().fields("reason=FailedMount");
+        let events = self.cluster.call("list the mounts that failed", self.cluster.namespaced::<Event>().list(&params)).await?;
+        let named = format!("\"{volume}\"");
+        let is_of_it = |event: &&Event| {
+            event.message.as_deref().is_some_and(|message| message.contains(&named))
+                && event.last_timestamp.as_ref().is_some_and(|at| at.0.as_second() >= since)
+        };
+        Ok(events.items.iter().filter(is_of_it).count())
     }
 
     fn dead_man(&self, deed: Deed, node: &str, after: Duration) -> Result<(), PlatformError> {
@@ -244,6 +306,17 @@ async fn can_delay(docker: &Docker, cluster: &str) -> Result<(), String> {
         Ok(told) if told.contains("yes") => Ok(()),
         Ok(_) => Err("the kernel of this machine has no `sch_netem`, which holds packets back".to_owned()),
         Err(error) => Err(format!("whether the kernel can hold packets back is not known: {}", chain(&error))),
+    }
+}
+
+/// Whether a volume of ours has a size of its own.
+async fn have_own_size(cluster: &Cluster) -> Result<(), String> {
+    let params = ListParams::default().labels(&format!("{VOLUME_LABEL}={OWN_SIZE}"));
+    let found = cluster.call("list the volumes with a size of their own", cluster.all::<PersistentVolume>().list(&params)).await;
+    match found {
+        Ok(found) if !found.items.is_empty() => Ok(()),
+        Ok(_) => Err("the volumes are folders of this machine: what hurts one of them hurts the whole machine".to_owned()),
+        Err(error) => Err(format!("whether the volumes have a size of their own is not known: {}", chain(&error))),
     }
 }
 

@@ -163,9 +163,6 @@ impl Place {
         const POWER: Means = Means { mechanism: "docker kill, docker start", privilege: "docker on this machine" };
         const PAUSE: Means = Means { mechanism: "docker pause, docker unpause", privilege: "docker on this machine" };
         const HELPER: Means = Means { mechanism: "node helper", privilege: "create privileged pods" };
-        const NO_SIZE: &str = "the volume is a folder of this machine, without a size of its own: filling it would fill the machine's disk";
-        const NO_SPEED: &str = "the volume is a folder of this machine, and making that slow would make the whole machine slow";
-        const NO_ATTACH: &str = "the volume is a folder that every node has: nothing attaches it";
         const OF_THE_STORAGE: &str =
             "how the volume is stored is not known here, and a disk that may not be the workload's own is never touched";
         const FROM_OUTSIDE: &str =
@@ -184,6 +181,9 @@ impl Place {
                 | Capability::NodeNetwork
                 | Capability::PodNetwork
                 | Capability::PodDelay
+                | Capability::VolumeSize
+                | Capability::VolumeSpeed
+                | Capability::VolumeAttach
                 | Capability::ApiServer
                 | Capability::Controllers,
             ) => Ok(DOCKER),
@@ -192,9 +192,6 @@ impl Place {
             (Self::Cluster, Capability::Kubelet | Capability::NodeNetwork) => Err(UNDER_ITS_FEET),
             (Self::Cluster, Capability::NodePower | Capability::NodeFreeze) => Err(ClusterPlatform::NO_POWER),
             (Self::Cluster, Capability::ApiServer | Capability::Controllers) => Err(OF_THE_CLOUD),
-            (Self::Kind, Capability::VolumeSize) => Err(NO_SIZE),
-            (Self::Kind, Capability::VolumeSpeed) => Err(NO_SPEED),
-            (Self::Kind, Capability::VolumeAttach) => Err(NO_ATTACH),
             (Self::Cluster, Capability::VolumeSize | Capability::VolumeSpeed | Capability::VolumeAttach) => Err(OF_THE_STORAGE),
         }
     }
@@ -372,6 +369,9 @@ impl Platform {
         let means = self.place().can(capability).map_err(str::to_owned)?;
         match (self, capability) {
             (Self::Kind(kind), Capability::PodDelay) => kind.can_delay().map(|()| means),
+            (Self::Kind(kind), Capability::VolumeSize | Capability::VolumeSpeed | Capability::VolumeAttach) => {
+                kind.can_hurt_volumes().map(|()| means)
+            }
             (Self::Cluster(cluster), _) if means.mechanism == "node helper" => cluster.image().map(|_| means),
             _ => Ok(means),
         }
@@ -422,14 +422,14 @@ impl Platform {
         }
     }
 
-    /// Takes the power from a node and gives it back at once.
-    pub async fn reboot(&self, node: &str) -> Result<(), PlatformError> {
+    /// Takes the power from a node and gives it back at once. If the run is killed in between, it has it back by itself a little after `at_most`.
+    pub async fn reboot(&self, node: &str, at_most: Duration) -> Result<(), PlatformError> {
         match self {
             Self::Sandbox(_) => {
-                self.power_off(node).await?;
+                self.power_off(node, at_most).await?;
                 self.power_on(node).await
             }
-            Self::Kind(kind) => kind.reboot(node).await,
+            Self::Kind(kind) => kind.reboot(node, at_most + DEAD_MAN).await,
             Self::Cluster(_) => Err(no_power()),
         }
     }
@@ -481,8 +481,9 @@ impl Platform {
         }
     }
 
-    /// Takes the power from a node, as a power cut does, and looks that it is gone.
-    pub async fn power_off(&self, node: &str) -> Result<(), PlatformError> {
+    /// Takes the power from a node, as a power cut does, and looks that it is gone. It has it back by itself a little after `at_most`, if nobody is left to give
+    /// it back; the sandbox ends with the run.
+    pub async fn power_off(&self, node: &str, at_most: Duration) -> Result<(), PlatformError> {
         match self {
             Self::Sandbox(sandbox) => {
                 sandbox.switch(node, Power::Off).await?;
@@ -491,7 +492,7 @@ impl Platform {
                     Power::On => Err(PlatformError::NotPossible(format!("node `{node}` was switched off, and is on"))),
                 }
             }
-            Self::Kind(kind) => kind.power_off(node).await,
+            Self::Kind(kind) => kind.power_off(node, at_most + DEAD_MAN).await,
             Self::Cluster(_) => Err(no_power()),
         }
     }

@@ -5,7 +5,7 @@
 #   look - WHAT ...          tells facts, a line each: name, tab, value
 #
 # WHAT is `kubelet`, `isolate-node`, `isolate-pod ADDRESS`, `delay-pod ADDRESS MS`, `lossy-pod ADDRESS PERCENT`, `reset-pod ADDRESS`,
-# `manifest NAME`, or `netem` (look only: whether the kernel can delay).
+# `full-volume FOLDER`, `slow-volume FOLDER MS`, `unattachable-volume FOLDER`, `manifest NAME`, or `netem` (look only: whether the kernel can delay).
 set -u
 verb=$1 seconds=$2 what=$3 first=${4-} second=${5-}
 readonly manifests=/etc/kubernetes/manifests aside=/etc/kubernetes/comeback
@@ -14,6 +14,7 @@ id=$(printf '%s' "$what-$first" | tr -c 'a-zA-Z0-9-' '-')
 unit=comeback-dead-man-$id
 # Where the timer finds this script: systemd would expand what looks like a variable in an argument.
 readonly script=/run/$unit.bash
+readonly brake=comeback-brake-$id.service
 chain=$(printf 'COMEBACK-%s' "$(printf '%s' "$id" | cksum | cut -d' ' -f1)")
 
 fail() { printf '%s\n' "$*" >&2; exit 1; }
@@ -63,6 +64,29 @@ tell_taken() {
 uplink() { ip -o route show default | sed -n 's/.* dev \([^ ]*\).*/\1/p' | head -n 1; }
 # The interface behind which a pod is.
 interface_of() { ip -o route get "$1" 2>/dev/null | sed -n 's/.* dev \([^ ]*\).*/\1/p'; }
+
+# A volume is `data` in a file system of its own (src/kind/volumes.bash). Whatever else FOLDER may be, it is left alone: filling it would fill a
+# machine's disk, and stopping it would stop a machine.
+own_file_system() {
+    home=${first%/data}
+    [[ $first == /var/comeback/*/data && $(findmnt --noheadings --output SOURCE --mountpoint "$home") == /dev/loop* ]] ||
+        fail "$first is not in a file system of its own on this node"
+}
+# What the file system keeps for its own needs at the end cannot be had.
+readonly scrap=65536
+# All that is left. What is only set aside takes nothing from the disk of the machine below.
+fill() {
+    local end=0 size
+    size=$(left)
+    : >"$1" || return 1
+    while ((size >= 4096)); do
+        if fallocate --offset "$end" --length "$size" "$1" 2>/dev/null; then ((end += size)) && size=$(left); else ((size /= 2)); fi
+    done
+    (($(left) < scrap))
+}
+left() { stat --file-system --format '%a %S' "$home" | { read -r blocks size && printf '%d' "$((blocks * size))"; }; }
+# How long the file system stands still at a time, in seconds: a flush that comes at any moment then waits at least the asked time as often as not.
+standstill() { awk "BEGIN { print $1 * 2.5 / 1000 }"; }
 
 case $verb:$what in
     begin:kubelet) dead_man && systemctl stop kubelet ;;
@@ -115,6 +139,68 @@ case $verb:$what in
     look:netem)
         # In a network of its own, which goes with the command.
         if unshare --net tc qdisc add dev lo root netem delay 1ms 2>/dev/null; then printf 'netem\tyes\n'; else printf 'netem\tno\n'; fi
+        ;;
+
+    begin:full-volume)
+        own_file_system
+        dead_man && fill "$home/.comeback-filler" || fail "$home could not be filled"
+        ;;
+    end:full-volume)
+        own_file_system
+        rm -f "$home/.comeback-filler" || fail "what fills $home is still there"
+        no_dead_man
+        ;;
+    look:full-volume)
+        own_file_system
+        if [[ ! -e $home/.comeback-filler ]]; then value=none; elif (($(left) < scrap)); then value='all of it'; else value='a part of it'; fi
+        printf 'what fills the volume\t%s\n' "$value"
+        ;;
+
+    begin:slow-volume)
+        own_file_system
+        systemctl is-active --quiet "$brake" && exit 0
+        dead_man || exit 1
+        printf 'while :; do fsfreeze --freeze %q; sleep %s; fsfreeze --unfreeze %q; sleep 0.001; done\n' \
+            "$home" "$(standstill "$second")" "$home" >"$script.brake" &&
+            systemd-run --quiet --unit="$brake" --property=ExecStopPost="-/usr/sbin/fsfreeze --unfreeze $home" /bin/bash "$script.brake" ||
+            fail "the brake on $home could not be set"
+        ;;
+    end:slow-volume)
+        own_file_system
+        systemctl stop "$brake" 2>/dev/null
+        systemctl reset-failed "$brake" 2>/dev/null
+        systemctl is-active --quiet "$brake" && fail "the brake on $home is still set"
+        # One that moves already says so, and is as it should be.
+        fsfreeze --unfreeze "$home" 2>/dev/null
+        rm -f "$script.brake"
+        no_dead_man
+        ;;
+    look:slow-volume)
+        own_file_system
+        if systemctl is-active --quiet "$brake"; then printf 'brake on the volume\tset\n'; else printf 'brake on the volume\tnone\n'; fi
+        ;;
+
+    begin:unattachable-volume)
+        own_file_system
+        # Who has it keeps it: a mount follows the folder, not its name.
+        [[ -d $home/data.refused ]] || { dead_man && date +%s >"$home/.comeback-refused" && mv -T "$first" "$home/data.refused"; } ||
+            fail "$first could not be put aside"
+        ;;
+    end:unattachable-volume)
+        own_file_system
+        [[ ! -d $home/data.refused ]] || mv -T "$home/data.refused" "$first" || fail "$first could not be put back"
+        [[ -d $first ]] || fail "$first is nowhere"
+        rm -f "$home/.comeback-refused"
+        no_dead_man
+        ;;
+    look:unattachable-volume)
+        own_file_system
+        if [[ -d $home/data.refused ]]; then
+            printf 'refusal to attach\tset\n'
+            printf 'since\t%s\n' "$(<"$home/.comeback-refused")"
+        else
+            printf 'refusal to attach\tnone\n'
+        fi
         ;;
 
     begin:manifest)

@@ -14,9 +14,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::bed;
+
+/// What faults leave in a node while they last: timers and brakes, rules, a kubelet that does not run, parts of the control plane put aside, what fills a
+/// volume or refuses it.
+const LEFT_IN_A_NODE: &str = "systemctl list-units --all --plain --no-legend 'comeback-dead-man-*' 'comeback-brake-*'
+    iptables -S | grep -- '-N COMEBACK-'
+    tc qdisc | grep netem
+    systemctl is-active --quiet kubelet || echo 'the kubelet does not run'
+    ls /etc/kubernetes/comeback 2>/dev/null
+    ls -d /var/comeback/*/*/.comeback-* /var/comeback/*/*/data.refused 2>/dev/null
+    true";
 
 /// The longest that the built-in suite may take on a busy machine.
 pub(crate) const SUITE_WITHIN: Duration = Duration::from_mins(40);
@@ -49,6 +59,14 @@ pub(crate) struct Running {
 pub(crate) struct Ran {
     folder: PathBuf,
     status: ExitStatus,
+}
+
+fn what_is_left_in(node: &str) -> String {
+    match There::try_docker(&["exec", node, "bash", "-c", LEFT_IN_A_NODE]) {
+        Some(left) if left.is_empty() => String::new(),
+        Some(left) => format!("in node {node}: {left}; "),
+        None => format!("nothing can be asked of node {node}; "),
+    }
 }
 
 impl There {
@@ -100,6 +118,15 @@ impl There {
     pub(crate) fn heal(&self) -> String {
         let ran = self.program(&["heal", "--on", &self.context()], "heal").wait(HEAL_WITHIN).ended_with(0);
         fs::read_to_string(ran.folder.join("stdout")).expect("what it said")
+    }
+
+    /// The same for one that has stopped the API server, which comes back by itself: until then nobody can heal.
+    #[track_caller]
+    pub(crate) fn heal_as_soon_as_possible(&self) -> String {
+        until("a cluster that can be healed", HEAL_WITHIN, || {
+            let ran = self.program(&["heal", "--on", &self.context()], "heal").wait(HEAL_WITHIN);
+            ran.status.success().then(|| fs::read_to_string(ran.folder.join("stdout")).expect("what it said"))
+        })
     }
 
     /// Asks docker; `None`: it refused.
@@ -170,7 +197,24 @@ impl There {
                 let _ = write!(wrong, "node {name} has the taint {}; ", taint["key"]);
             }
         }
-        for pod in self.list(&["pods", "--all-namespaces", "--selector", "app.kubernetes.io/component in (prober,knock)"]) {
+        for service in self.list(&["services", "--namespace", "comeback"]) {
+            let (name, selector) = (&service["metadata"]["name"], &service["spec"]["selector"]);
+            if *selector != json!({"app": name}) {
+                let _ = write!(wrong, "service {name} selects {selector}; ");
+            }
+        }
+        let running: u64 = self
+            .list(&["deployments,statefulsets", "--namespace", "comeback"])
+            .iter()
+            .filter_map(|workload| workload["spec"]["replicas"].as_u64())
+            .sum();
+        if running != 1 {
+            let _ = write!(wrong, "{running} databases are wanted; ");
+        }
+        for container in containers {
+            wrong.push_str(&what_is_left_in(&container));
+        }
+        for pod in self.list(&["pods", "--all-namespaces", "--selector", "app.kubernetes.io/component in (prober,knock,node-helper)"]) {
             let _ = write!(wrong, "pod {} is there; ", pod["metadata"]["name"]);
         }
         for map in self.list(&["configmaps", "--all-namespaces", "--selector", "comeback.dev/journal"]) {
