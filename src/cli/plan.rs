@@ -1,18 +1,22 @@
 //! `comeback plan`: what a run would do, without doing any of it.
 
-use std::{fmt::Write as _, path::PathBuf, process::ExitCode, time::Duration};
+use std::{fmt::Write as _, process::ExitCode, time::Duration};
 
 use clap::Args;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{exit::Exit, selection::Selection, term};
+use super::{
+    exit::Exit,
+    selection::{Consented, Selection},
+    term,
+};
 use crate::{
     cluster::{chain, watch::Watches},
     fault::{Consent, EFFECT_DEADLINE, Fault as _, Scene, rights},
     platform::{Place, SandboxPlatform},
     run::place::OnCluster,
-    scenario::{After, Injection, Scenario, Suite},
+    scenario::{After, Injection, Scenario},
 };
 
 /// Say what a run of scenarios would do: the faults with their victims as they are now, the mechanisms, the undo of each step, the rights that it needs
@@ -20,32 +24,24 @@ use crate::{
 /// Nothing is changed. On the sandbox, which is there only while a run is, the victims are not known yet.
 #[derive(Debug, Args)]
 pub(super) struct Plan {
-    /// Scenario files, or folders with scenarios.
-    #[arg(value_name = "PATH")]
-    paths: Vec<PathBuf>,
     /// Where: `sandbox`, `kind`, or a context of the kubeconfig.
     #[arg(long, value_name = "PLACE", default_value = "sandbox")]
     on: String,
     #[command(flatten)]
     selection: Selection,
+    #[command(flatten)]
+    consented: Consented,
 }
 
 impl Plan {
     pub(super) fn run(self) -> ExitCode {
-        let suite = match Suite::load(&self.paths) {
+        let suite = match self.selection.load() {
             Ok(suite) => suite,
-            Err(errors) => {
-                term::prose(&errors.render(term::prose_has_color()));
-                return Exit::Invalid.into();
-            }
+            Err(exit) => return exit.into(),
         };
         let fail = |error: &str, exit: Exit| {
             term::prose(&format!("error: {error}"));
             ExitCode::from(exit)
-        };
-        let suite = match self.selection.of(suite) {
-            Ok(suite) => suite,
-            Err(error) => return fail(&error, Exit::Invalid),
         };
         let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
             Ok(runtime) => runtime,
@@ -58,7 +54,7 @@ impl Plan {
             };
             let mut text = String::new();
             for file in &suite.files {
-                text.push_str(&of_scenario(&file.scenario, there.as_ref()).await);
+                text.push_str(&of_scenario(&file.scenario, there.as_ref(), self.consented.into()).await);
             }
             Ok::<_, String>(text)
         });
@@ -82,7 +78,7 @@ fn when(injection: &Injection, index: usize) -> String {
     if injection.repeat.get() > 1 { format!("{when}, {} times", injection.repeat) } else { when }
 }
 
-async fn of_scenario(scenario: &Scenario, there: Option<&OnCluster>) -> String {
+async fn of_scenario(scenario: &Scenario, there: Option<&OnCluster>, consent: Consent) -> String {
     let place = there.map_or(Place::Sandbox, |there| there.platform().place());
     let defaults = there.map_or(SandboxPlatform::DEFAULTS, |there| there.platform().defaults());
     let mut text = format!("{}\n", scenario.name);
@@ -117,15 +113,14 @@ async fn of_scenario(scenario: &Scenario, there: Option<&OnCluster>) -> String {
         let (sightings, mut seen) = mpsc::channel(64);
         tokio::spawn(async move { while seen.recv().await.is_some() {} });
         let watches = Watches::start(there.cluster(), sightings);
-        let (stop, consent) = (CancellationToken::new(), Consent::default());
-        let lasting = Duration::ZERO;
+        let stop = CancellationToken::new();
         let scene = Scene {
             cluster: there.cluster(),
             platform: there.platform(),
             watches: &watches,
             stop: &stop,
             consent: &consent,
-            lasting,
+            lasting: Duration::ZERO,
             patience: EFFECT_DEADLINE,
         };
         match fault.aim(&scene).await {

@@ -1,18 +1,23 @@
 //! `comeback preflight`: can this cluster run this suite, and what will not come back, and why?
 
-use std::{collections::BTreeSet, fmt::Write as _, path::PathBuf, process::ExitCode};
+use std::{collections::BTreeSet, fmt::Write as _, process::ExitCode};
 
 use clap::Args;
+use tokio::time::Instant;
 
 use super::{exit::Exit, selection::Selection, term};
 use crate::{
     cluster::{
-        chain,
+        CALL_DEADLINE, chain,
+        forward::on_loopback,
         preflight::{self, Answered},
     },
+    deploy,
+    event::Answer,
     fault::{Fault as _, rights},
     run::place::OnCluster,
     scenario::Suite,
+    workload::{DELAYED, Server, Tables},
 };
 
 /// Ask a cluster whether it can run scenarios: rights, nodes, the volume, budgets; and say what cannot come back, and why
@@ -20,9 +25,6 @@ use crate::{
 /// Nothing is changed. Ends with 0 if nothing speaks against a run, and with 4 otherwise.
 #[derive(Debug, Args)]
 pub(super) struct Preflight {
-    /// Scenario files, or folders with scenarios.
-    #[arg(value_name = "PATH")]
-    paths: Vec<PathBuf>,
     /// Where: `kind`, or a context of the kubeconfig.
     #[arg(long, value_name = "PLACE", default_value = "kind")]
     on: String,
@@ -40,16 +42,9 @@ impl Preflight {
             term::prose("nothing to ask: the sandbox is made for the run, and can do whatever a scenario asks for");
             return Exit::Passed.into();
         }
-        let suite = match Suite::load(&self.paths) {
+        let suite = match self.selection.load() {
             Ok(suite) => suite,
-            Err(errors) => {
-                term::prose(&errors.render(term::prose_has_color()));
-                return Exit::Invalid.into();
-            }
-        };
-        let suite = match self.selection.of(suite) {
-            Ok(suite) => suite,
-            Err(error) => return fail(&error, Exit::Invalid),
+            Err(exit) => return exit.into(),
         };
         let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
             Ok(runtime) => runtime,
@@ -67,6 +62,42 @@ impl Preflight {
             },
             Err(error) => fail(&error, Exit::Environment),
         }
+    }
+}
+
+/// Whether the database promises that an acknowledged commit is stored. Asked of itself, through its pod.
+async fn durability(there: &OnCluster) -> (Answered, String) {
+    let asked = async {
+        let cluster = there.cluster();
+        let pod = cluster.pod_facts().await.map_err(|error| chain(&error))?;
+        let password = deploy::password(cluster).await.map_err(|error| chain(&error))?;
+        let forwarded = cluster.forward(&pod.name, deploy::PORT).await.map_err(|error| chain(&error))?;
+        let led = on_loopback(forwarded).await.map_err(|error| format!("no port of this machine could be had: {error}"))?;
+        let server = Server {
+            host: "127.0.0.1".to_owned(),
+            port: led.port,
+            user: there.engine().user().to_owned(),
+            password,
+            application: "comeback preflight".to_owned(),
+        };
+        let deadline = Instant::now() + CALL_DEADLINE;
+        let mut session = server.connect("master", deadline).await.map_err(|error| error.to_string())?;
+        let durability = Tables::delayed_durability(&mut session, deadline).await.map_err(|error| error.to_string())?;
+        let _ = session.close(deadline).await;
+        match durability {
+            Answer::Known(durability) => Ok(durability),
+            Answer::Unavailable(why) => Err(why),
+        }
+    };
+    match asked.await {
+        Ok(durability) if durability == DELAYED => (
+            Answered::No,
+            "the database delays durability: it acknowledges commits before they are stored, so a crash may lose them".to_owned(),
+        ),
+        Ok(durability) => {
+            (Answered::Yes, format!("an acknowledged commit is stored (delayed durability is {})", durability.to_lowercase()))
+        }
+        Err(why) => (Answered::Unknown, format!("whether the database delays durability: {why}")),
     }
 }
 
@@ -102,6 +133,8 @@ async fn ask(there: &OnCluster, suite: &Suite) -> (String, bool) {
     for (answered, what) in preflight::ask(cluster).await {
         say(answered, &what);
     }
+    let (answered, what) = durability(there).await;
+    say(answered, &what);
     for warning in crate::cluster::warnings::warnings(cluster).await {
         say(if warning.dooms_all() { Answered::No } else { Answered::Careful }, &warning.to_string());
         for file in &suite.files {

@@ -10,10 +10,15 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{exit::Exit, progress::Progress, selection::Selection, summary, term};
+use super::{
+    exit::Exit,
+    progress::Progress,
+    selection::{Consented, Selection},
+    summary, term,
+};
 use crate::{
     cluster::chain,
-    fault::{Consent, Entry},
+    fault::Entry,
     result::TrialResult,
     run::{
         Folder,
@@ -35,9 +40,6 @@ use crate::{
 /// undo failed, 130 interrupted and undone.
 #[derive(Debug, Args)]
 pub(super) struct Run {
-    /// Scenario files, or folders with scenarios.
-    #[arg(value_name = "PATH")]
-    paths: Vec<PathBuf>,
     /// Where: `sandbox` (a cluster of its own, in this program), `kind` (the one of `comeback cluster up`), or a context of the kubeconfig.
     #[arg(long, value_name = "PLACE", default_value = SANDBOX)]
     on: String,
@@ -46,12 +48,8 @@ pub(super) struct Run {
     out: PathBuf,
     #[command(flatten)]
     selection: Selection,
-    /// Break nodes on which pods of others run, too: they go down with it.
-    #[arg(long)]
-    allow_bystanders: bool,
-    /// How many nodes may be hurt at once.
-    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
-    max_nodes: usize,
+    #[command(flatten)]
+    consented: Consented,
     /// The contexts of the kubeconfig that may be broken at all, with commas between; anything else is refused before it is touched.
     #[arg(long, value_name = "CONTEXTS", env = "COMEBACK_CONTEXTS", value_delimiter = ',')]
     contexts: Vec<String>,
@@ -110,19 +108,9 @@ impl Run {
             );
             return Exit::Invalid.into();
         }
-        let suite = match Suite::load(&self.paths) {
+        let suite = match self.selection.load() {
             Ok(suite) => suite,
-            Err(errors) => {
-                term::prose(&errors.render(term::prose_has_color()));
-                return Exit::Invalid.into();
-            }
-        };
-        let suite = match self.selection.of(suite) {
-            Ok(suite) => suite,
-            Err(error) => {
-                term::prose(&format!("error: {error}"));
-                return Exit::Invalid.into();
-            }
+            Err(exit) => return exit.into(),
         };
         match self.make(suite) {
             Ok(code) => code,
@@ -151,7 +139,7 @@ impl Run {
             seed: self.seed.unwrap_or_else(|| fastrand::u64(..)),
             on,
             suite,
-            consent: Consent { bystanders: self.allow_bystanders, max_nodes: self.max_nodes },
+            consent: self.consented.into(),
         };
         let trials = options.suite.files.iter().map(|file| file.scenario.repeat.get() as usize).sum();
         let progress = Progress::new(trials);

@@ -1,14 +1,19 @@
-//! Which of the scenarios a command is about: `--tag`, `--filter`, `--shard`.
+//! What `run`, `plan` and `preflight` are about: the scenarios that are meant (`PATH`, `--tag`, `--filter`, `--shard`), and what may be broken for them
+//! (`--allow-bystanders`, `--max-nodes`).
 
-use std::str::FromStr;
+use std::{path::PathBuf, str::FromStr};
 
 use clap::Args;
 
-use crate::scenario::Suite;
+use super::{exit::Exit, term};
+use crate::{fault::Consent, scenario::Suite};
 
 /// A part of a suite.
 #[derive(Clone, Debug, Default, Args)]
 pub(super) struct Selection {
+    /// Scenario files, or folders with scenarios.
+    #[arg(value_name = "PATH")]
+    paths: Vec<PathBuf>,
     /// Only scenarios with this tag. It can be repeated: those with any of them.
     #[arg(long, value_name = "TAG")]
     tag: Vec<String>,
@@ -38,12 +43,41 @@ impl FromStr for Shard {
     }
 }
 
+/// What may be broken beside the database.
+#[derive(Clone, Copy, Debug, Args)]
+pub(super) struct Consented {
+    /// Break nodes on which pods of others run, too: they go down with it.
+    #[arg(long)]
+    allow_bystanders: bool,
+    /// How many nodes may be hurt at once.
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    max_nodes: usize,
+}
+
+impl From<Consented> for Consent {
+    fn from(consented: Consented) -> Self {
+        Self { bystanders: consented.allow_bystanders, max_nodes: consented.max_nodes }
+    }
+}
+
 impl Selection {
+    /// Reads the scenarios, and takes those that are meant. What is wrong with them, all of it, is printed.
+    pub(super) fn load(&self) -> Result<Suite, Exit> {
+        let suite = Suite::load(&self.paths).map_err(|errors| {
+            term::prose(&errors.render(term::prose_has_color()));
+            Exit::Invalid
+        })?;
+        self.of(suite).map_err(|error| {
+            term::prose(&format!("error: {error}"));
+            Exit::Invalid
+        })
+    }
+
     /// The scenarios that are meant.
     ///
     /// # Errors
     /// That none is: a run of nothing would prove nothing.
-    pub(super) fn of(&self, mut suite: Suite) -> Result<Suite, String> {
+    fn of(&self, mut suite: Suite) -> Result<Suite, String> {
         let names: Vec<String> = suite.files.iter().map(|file| file.scenario.name.clone()).collect();
         let tags: std::collections::BTreeSet<String> = suite.files.iter().flat_map(|file| file.scenario.tags.clone()).collect();
         suite.files.retain(|file| {

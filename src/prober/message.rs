@@ -158,6 +158,8 @@ pub struct EngineFacts {
     pub version: Answer<String>,
     /// Its edition.
     pub edition: Answer<String>,
+    /// Whether it acknowledges commits before they are stored: `DISABLED`, `ALLOWED` to those who ask for it, `FORCED`.
+    pub delayed_durability: Answer<String>,
 }
 
 /// What a server shows of itself.

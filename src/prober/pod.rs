@@ -18,18 +18,17 @@ use std::{io, time::Duration};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     ResourceExt as _,
-    api::{Api, DeleteParams, ListParams, Portforwarder, PostParams, Preconditions},
+    api::{Api, DeleteParams, ListParams, PostParams, Preconditions},
 };
 use serde_json::{Value, json};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf},
     sync::mpsc,
     time::{Instant, sleep},
 };
 
 use super::{Dial, Likeness, Note, Prober, journal, server::PORT};
 use crate::{
-    cluster::{Cluster, ClusterError, chain},
+    cluster::{Cluster, ClusterError, chain, forward::Forwarded},
     event::{Clock, PodFacts},
 };
 
@@ -386,54 +385,7 @@ impl Dial for PodDial {
     type Stream = Forwarded;
 
     async fn dial(&self) -> io::Result<Forwarded> {
-        let pods: Api<Pod> = self.cluster.namespaced();
-        let what = format!("forward a port to prober pod `{}`", self.pod);
-        let ports = [PORT];
-        let opened = self.cluster.call(what, pods.portforward(&self.pod, &ports)).await;
-        let mut forwarder = opened.map_err(|error| io::Error::other(chain(&error)))?;
-        let stream = forwarder.take_stream(PORT).expect("the port was asked for");
-        Ok(Forwarded { stream, forwarder })
-    }
-}
-
-/// A forwarded port; its web socket ends with it.
-struct Forwarded {
-    stream: DuplexStream,
-    forwarder: Portforwarder,
-}
-
-impl Drop for Forwarded {
-    fn drop(&mut self) {
-        // By itself it would wait for the API server to say goodbye.
-        self.forwarder.abort();
-    }
-}
-
-impl AsyncRead for Forwarded {
-    fn poll_read(
-        mut self: std::pin::Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> std::task::Poll<io::Result<()>> {
-        std::pin::Pin::new(&mut self.stream).poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for Forwarded {
-    fn poll_write(
-        mut self: std::pin::Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-        bytes: &[u8],
-    ) -> std::task::Poll<io::Result<usize>> {
-        std::pin::Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: std::pin::Pin<&mut Self>, context: &mut std::task::Context<'_>) -> std::task::Poll<io::Result<()>> {
-        std::pin::Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: std::pin::Pin<&mut Self>, context: &mut std::task::Context<'_>) -> std::task::Poll<io::Result<()>> {
-        std::pin::Pin::new(&mut self.stream).poll_shutdown(context)
+        self.cluster.forward(&self.pod, PORT).await.map_err(|error| io::Error::other(chain(&error)))
     }
 }
 

@@ -282,8 +282,9 @@ impl<T: From<Message> + Send + 'static> Job<T> {
             let mut session = self.trial.server.connect("master", self.deadline).await?;
             let version = session.ask("SELECT @@VERSION", self.deadline).await?;
             let edition = session.ask("SELECT CONVERT(nvarchar(128), SERVERPROPERTY('Edition'))", self.deadline).await?;
+            let delayed_durability = Tables::delayed_durability(&mut session, self.deadline).await?;
             session.close(self.deadline).await?;
-            Ok::<_, SqlError>(EngineFacts { version, edition })
+            Ok::<_, SqlError>(EngineFacts { version, edition, delayed_durability })
         };
         asked.await.map_or_else(|error| Reply::Failed(format!("the database does not tell what it is: {error}")), Reply::Engine)
     }

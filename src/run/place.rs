@@ -114,6 +114,12 @@ impl OnCluster {
         &self.cluster
     }
 
+    /// Which database was put up.
+    #[must_use]
+    pub const fn engine(&self) -> deploy::Engine {
+        self.installed.engine
+    }
+
     /// What it can do beside.
     #[must_use]
     pub const fn platform(&self) -> &Platform {

@@ -18,5 +18,5 @@ pub use self::{
     rows::{Row, TrialKey, hexadecimal},
     settle::settle,
     sql::{Password, Server, Session, SqlError, SqlErrorKind},
-    tables::{DATABASE, Tables, drop_earlier},
+    tables::{DATABASE, DELAYED, Tables, drop_earlier},
 };

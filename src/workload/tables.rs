@@ -16,6 +16,9 @@ pub const DATABASE: &str = "comeback";
 /// `sqlserver_start_time` as text, milliseconds included; it names the life of the server that took a row.
 const START_TIME: &str = "SELECT CONVERT(varchar(33), sqlserver_start_time, 126) FROM sys.dm_os_sys_info";
 
+/// What a server answers that acknowledges every commit before it is stored.
+pub const DELAYED: &str = "FORCED";
+
 /// "Invalid object name".
 const NO_SUCH_OBJECT: u32 = 208;
 
@@ -40,6 +43,19 @@ impl Tables {
     #[must_use]
     pub fn name(&self, table: &str) -> String {
         format!("dbo.[{table}_{}]", self.suffix)
+    }
+
+    /// Whether commits in the database of the tables are acknowledged before they are stored (`DISABLED`, `ALLOWED`, `FORCED`); of the database that it would be
+    /// made after, where it is not there yet.
+    ///
+    /// # Errors
+    /// Only if the connection or the deadline failed.
+    pub async fn delayed_durability(session: &mut Session, deadline: Instant) -> Result<Answer<String>, SqlError> {
+        let of = |database: &str| format!("SELECT delayed_durability_desc FROM sys.databases WHERE name = N'{database}'");
+        match session.ask(&of(DATABASE), deadline).await? {
+            Answer::Unavailable(_) => session.ask(&of("model"), deadline).await,
+            known @ Answer::Known(_) => Ok(known),
+        }
     }
 
     /// Creates what is not there yet, stores the volume's mark, and finds out whether the server can fill in its start time.
