@@ -13,7 +13,7 @@ use kube::api::{DeleteParams, Preconditions};
 use super::{FaultError, Journal, Scene, Undo, undo::set_taints};
 use crate::{
     cluster::View,
-    event::PodFacts,
+    event::{PodFacts, Settings},
     platform::Power,
     scenario::{Assist, CrashNode, FaultSpec},
 };
@@ -44,6 +44,20 @@ impl FaultSpec {
         }
         let lasts = self.lasting(platform, lasting)?;
         Some(Aftermath { restore_after: Some(lasts), assist: Assist::None })
+    }
+
+    /// How long it may be, in a trial of so many faults with these settings, until what it did is undone: from then on, and a little later, what it did may mend
+    /// by itself.
+    #[must_use]
+    pub fn undone_within(&self, platform: &str, settings: &Settings, faults: usize) -> Duration {
+        match self {
+            Self::CrashNode(CrashNode { restore_after: Some(after), .. }) => after.0,
+            // When the recovery is over. It, and that from each fault beside, is given up.
+            Self::CrashNode(_) | Self::RebootNode(_) => {
+                settings.give_up_after * (u32::try_from(faults).unwrap_or(u32::MAX).saturating_add(1))
+            }
+            _ => self.lasting(platform, settings.lasting).unwrap_or(settings.lasting),
+        }
     }
 
     /// How long it lasts there, if it is one that does.

@@ -38,7 +38,7 @@ impl Fault for CrashNode {
 
     async fn inject(&self, scene: &Scene<'_>, aim: &Aim) -> Result<String, FaultError> {
         let node = aim.node.as_deref().expect("aiming has chosen the node");
-        scene.platform.power_off(node).await?;
+        scene.platform.power_off(node, scene.lasting).await?;
         Ok(format!("node `{node}` was switched off"))
     }
 

@@ -37,7 +37,7 @@ impl Fault for RebootNode {
 
     async fn inject(&self, scene: &Scene<'_>, aim: &Aim) -> Result<String, FaultError> {
         let node = aim.node.as_deref().expect("aiming has chosen the node");
-        scene.platform.reboot(node).await?;
+        scene.platform.reboot(node, scene.lasting).await?;
         Ok(format!("node `{node}` was switched off and on"))
     }
 

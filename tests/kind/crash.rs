@@ -7,7 +7,7 @@ use comeback::{
 };
 use k8s_openapi::api::core::v1::Node;
 
-use crate::bed::{Bed, NOTICE, START, Shape, in_bed, refused};
+use crate::bed::{Bed, LASTING, NOTICE, START, Shape, in_bed, refused};
 
 /// Crashes the node and waits until its pod hangs there.
 async fn crash(bed: &Bed, assist: Assist) -> PodFacts {
@@ -121,9 +121,9 @@ fn what_is_no_worker_of_this_cluster_is_refused() {
     in_bed(Shape::Deployment, async |bed| {
         let nodes = bed.cluster.all::<Node>().list(&kube::api::ListParams::default().labels("node-role.kubernetes.io/control-plane")).await;
         let control_plane = nodes.expect("the cluster answers").items.remove(0).metadata.name.expect("a name");
-        let text = refused(bed.platform.power_off(&control_plane).await);
+        let text = refused(bed.platform.power_off(&control_plane, LASTING).await);
         assert!(text.contains("only workers are switched off"), "{text}");
-        let text = refused(bed.platform.power_off("no-such-node").await);
+        let text = refused(bed.platform.power_off("no-such-node", LASTING).await);
         assert!(text.contains("no container of that name"), "{text}");
         let undo = Undo::PowerOn { node: "no-such-node".into() };
         undo.perform(&bed.cluster, &bed.platform).await.expect_err("at once, not after three minutes");

@@ -11,6 +11,9 @@
 //! Whatever ends the steps early (an error, Ctrl-C), 6 is done, and 7 as far as it can be in a few seconds: a lost row must not be
 //! hidden by what failed elsewhere.
 
+mod faults;
+mod rows;
+
 use std::{future::Future, time::Duration};
 
 use tokio::{
@@ -19,40 +22,28 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{
-    Feed, Recorder,
-    beside::{Beside, Followed},
-};
+use self::faults::Injected;
+use super::{Feed, Recorder, beside::Beside};
 use crate::{
-    cluster::{Cluster, ClusterError, View, chain, lease::RunLease, warnings::warnings, watch::Watches},
-    event::{
-        Answer, EventKind, Moment, PROBE_WRITER, PlannedTrial, PodFacts, ReadBack, RowKey, Side, Sighting, Snapshot, Step, TABLES,
-        TableRead, TrialEnd, Undone, Victim, Witness, WitnessTime,
-    },
-    fault::{Aim, Consent, EFFECT_DEADLINE, Entry, Fault as _, FaultError, Journal, Scene},
-    platform::{Platform, PlatformError},
+    cluster::{Cluster, chain, lease::RunLease, warnings::warnings, watch::Watches},
+    event::{Answer, EventKind, Moment, PROBE_WRITER, PlannedTrial, ReadBack, RowKey, Sighting, Snapshot, Step, TrialEnd, Undone},
+    fault::{Consent, EFFECT_DEADLINE, Entry, Fault as _, Journal, Scene},
+    platform::Platform,
     prober::{
-        Prober, ProberError, TableEnd,
-        message::{EngineFacts, Looked, OpenTrial},
+        Prober, ProberError,
+        message::{EngineFacts, Looked},
     },
     result,
-    scenario::{After, Cue, FaultSpec, Injection, Toll},
-    workload::{
-        Tables,
-        final_read::{Reading, RowFile},
-    },
+    scenario::{FaultSpec, Toll},
+    workload::{DATABASE, DELAYED, final_read::RowFile},
 };
 
-/// How long an API server that was stopped by a fault may take to answer again, so that the lease can be renewed.
-const API_SERVER_BACK_WITHIN: Duration = Duration::from_mins(1);
 /// How long the service may take to be steady before the first fault, beside `steadyFor` itself.
 const STEADY_DEADLINE: Duration = Duration::from_mins(1);
 /// How long an interrupted trial waits for its streams to stop: the deadline of a write, its connection, and the farewell.
 const STOP_DEADLINE: Duration = Duration::from_secs(15);
 /// How long an interrupted trial may take to read the rows all the same.
 const CLOSING_DEADLINE: Duration = Duration::from_secs(5);
-/// How long a fault that comes before the database is back waits for something to hit.
-const AIM_DEADLINE: Duration = Duration::from_secs(30);
 /// How often something is tried again.
 const RETRY_PERIOD: Duration = Duration::from_millis(100);
 
@@ -225,51 +216,6 @@ impl Trial<'_> {
         result
     }
 
-    /// Steps 4 and 5. What is to go on beside them is sent to `aftermaths`.
-    async fn break_and_recover(&mut self, watches: &Watches, aftermaths: mpsc::UnboundedSender<Followed>) -> Result<(), Stop> {
-        self.step(Step::Faults).await;
-        self.decorrelate().await?;
-        let mut before: Vec<Injected> = Vec::new();
-        for (index, injection) in self.plan.scenario.faults.iter().enumerate() {
-            if let Err(why) = self.until_its_time(watches, injection, &before).await? {
-                self.look_for_hindrances().await;
-                self.say(EventKind::FaultFailed(index, why)).await;
-                return Ok(());
-            }
-            match self.inject(watches, index, injection, &aftermaths).await? {
-                Some(injected) => before.push(injected),
-                // What could not be injected is in the record; what follows would be another experiment.
-                None => return Ok(()),
-            }
-        }
-        self.recovered(&before).await
-    }
-
-    /// Waits until a fault is to come. `Err`: its time did not come, and why.
-    async fn until_its_time(&self, watches: &Watches, injection: &Injection, before: &[Injected]) -> Result<Result<(), String>, Stop> {
-        let Some(last) = before.last() else { return Ok(Ok(())) };
-        if let Some(during) = &injection.during {
-            let base = before.iter().rev().find(|earlier| earlier.name == during).expect("a scenario names an earlier fault");
-            return Ok(if base.lifted.is_cancelled() { Err(format!("`{during}` was over before it could come")) } else { Ok(()) });
-        }
-        match injection.after {
-            None => {
-                let back = self.back_from_the_last(last).await?;
-                let why = "the database did not come back from the fault before, so there was nothing to break";
-                Ok(if back { Ok(()) } else { Err(why.to_owned()) })
-            }
-            Some(After::Elapsed(time)) => {
-                self.unless_stopped(tokio::time::sleep_until(last.called + time.0)).await?;
-                Ok(Ok(()))
-            }
-            Some(After::Seen(cue)) => {
-                let deadline = self.plan.settings.give_up_after;
-                let seen = watches.wait_until(cue.name(), deadline, |view| is_so(cue, view, last).then_some(()));
-                Ok(self.unless_stopped(seen).await?.map_err(|not_seen| format!("what it was to come after: {not_seen}")))
-            }
-        }
-    }
-
     /// How long the effect of a fault is waited for.
     fn patience(&self) -> Duration {
         EFFECT_DEADLINE.min(self.plan.settings.give_up_after)
@@ -341,39 +287,12 @@ impl Trial<'_> {
         }
     }
 
-    /// Step 2.
-    async fn rows_before(&mut self) -> Result<(), Stop> {
-        self.step(Step::RowsBefore).await;
-        let open = OpenTrial {
-            run: self.run.to_owned(),
-            number: self.number,
-            host: self.address.host.clone(),
-            port: self.address.port,
-            user: self.address.user.clone(),
-            application: format!("comeback {}", self.run),
-            load_application: format!("comeback load {}", self.run),
-        };
-        self.ask(self.prober.open(open)).await?;
-        let mark = uuid::Uuid::new_v4().to_string();
-        self.ask(self.prober.create_tables(&mark, self.platform.defaults().start_within)).await?;
-        self.unless_stopped(self.describe_engine()).await?;
-        let snapshot = self.unless_stopped(self.snapshot()).await?;
-        if let Answer::Unavailable(why) = &snapshot.server_start {
-            let text = format!("The server does not tell when it started ({why}): its lives are told apart by pod and container alone");
-            self.recorder.record(None, EventKind::Warning(text)).await;
-        }
-        self.say(EventKind::Snapshot(Side::Before, Box::new(snapshot))).await;
-        let load = self.plan.scenario.load.clone();
-        self.ask(self.prober.write_rows_before(&load)).await?;
-        self.read(Side::Before).await
-    }
-
     /// Says once a run what the database calls itself.
     async fn describe_engine(&self) {
         if self.recorder.history().await.engine.is_some() {
             return;
         }
-        let Ok(EngineFacts { version: Answer::Known(version), edition }) = self.prober.describe_engine().await else {
+        let Ok(EngineFacts { version: Answer::Known(version), edition, delayed_durability }) = self.prober.describe_engine().await else {
             let text = "The database did not tell what it is: whether this is SQL Server or a stand-in is not known";
             self.recorder.record(None, EventKind::Warning(text.to_owned())).await;
             return;
@@ -382,6 +301,13 @@ impl Trial<'_> {
         if stand_in {
             let text = "The database is the stand-in `comeback sqld`, not SQL Server: this run shows what the harness does, and nothing of SQL Server";
             self.recorder.record(None, EventKind::Warning(text.to_owned())).await;
+        }
+        if delayed_durability.known().is_some_and(|durability| durability == DELAYED) {
+            let text = format!(
+                "Database `{DATABASE}` delays durability ({DELAYED}): it acknowledges commits before they are stored, so a crash may lose acknowledged rows and break \
+                 no promise (hint: `ALTER DATABASE [{DATABASE}] SET DELAYED_DURABILITY = DISABLED`)"
+            );
+            self.recorder.record(None, EventKind::Warning(text)).await;
         }
         let version = version.lines().next().unwrap_or_default().trim().to_owned();
         let engine = result::Engine { version, edition: edition.known().cloned(), stand_in };
@@ -422,117 +348,6 @@ impl Trial<'_> {
             let steady_for = humantime::format_duration(steady_for);
             Err(Stop::Failed(format!("the service was never without a failure for {steady_for} within {waited}, before any fault")))
         }
-    }
-
-    /// A random part of the cluster's heartbeat, so that trials do not all hit the same phase of its clockwork.
-    async fn decorrelate(&mut self) -> Result<(), Stop> {
-        let heartbeat = self.platform.defaults().heartbeat;
-        let delay = heartbeat.mul_f64(self.random.f64());
-        self.unless_interrupted(sleep(delay)).await
-    }
-
-    /// Step 4, for one fault. `None`: it could not be injected.
-    async fn inject(
-        &mut self,
-        watches: &Watches,
-        index: usize,
-        injection: &Injection,
-        aftermaths: &mpsc::UnboundedSender<Followed>,
-    ) -> Result<Option<Injected>, Stop> {
-        let (stop, fault) = (self.shutdown.clone(), &injection.fault);
-        let lasting = fault.lasting(self.platform.name(), self.plan.settings.lasting);
-        let scene = self.scene(watches, &stop);
-        let scene = Scene { lasting: lasting.unwrap_or(scene.lasting), ..scene };
-        // One that comes before the database is back may have to wait until there is something to hit.
-        let patience = if injection.after.is_some() || injection.during.is_some() { AIM_DEADLINE } else { Duration::ZERO };
-        let aim = match self.unless_interrupted(aim(fault, &scene, patience)).await? {
-            Ok(aim) => aim,
-            Err(error) => {
-                self.say(EventKind::FaultFailed(index, chain(&error))).await;
-                return Ok(None);
-            }
-        };
-        let hurt = self.journal.pending().into_iter().filter_map(|entry| entry.undo.hurt_node().map(str::to_owned));
-        let further = aim.undo.iter().find_map(|undo| undo.hurt_node());
-        if let Err(error) = self.consent.allows(hurt, further) {
-            self.say(EventKind::FaultFailed(index, chain(&error))).await;
-            return Ok(None);
-        }
-        let life = self.ask(self.prober.life()).await?;
-        let victim =
-            Victim { what: aim.what.clone(), mechanism: aim.mechanism.clone(), pod: aim.pod.clone(), node: aim.node.clone(), life };
-        self.say(EventKind::FaultResolved(index, Box::new(victim))).await;
-        match self.unless_interrupted(fault.witness(&scene, &aim)).await? {
-            Ok(facts) if facts.is_empty() => {}
-            Ok(facts) => self.say(EventKind::Witnessed(index, Witness { at: WitnessTime::Before, facts })).await,
-            Err(error) => {
-                self.say(EventKind::FaultFailed(index, format!("what it hits cannot be looked at: {}", chain(&error)))).await;
-                return Ok(None);
-            }
-        }
-        self.alone()?;
-        for undo in &aim.undo {
-            self.journal.begin(self.number, index, undo.clone()).await.map_err(|error| Stop::Failed(chain(&error)))?;
-        }
-        // Writing that down may have taken long.
-        self.alone()?;
-        self.say(EventKind::FaultCalled(index)).await;
-        let called = Instant::now();
-        if matches!(fault, FaultSpec::StopApiServer(_)) {
-            self.lease.excuse(called + scene.lasting + API_SERVER_BACK_WITHIN);
-        }
-        let lifted = CancellationToken::new();
-        // Not cut short: a call that was sent may be done after its undo.
-        match fault.inject(&scene, &aim).await {
-            Ok(reported) => {
-                self.say(EventKind::FaultReturned(index, reported)).await;
-                if let Some(aftermath) = fault.aftermath(self.platform.name(), self.plan.settings.lasting) {
-                    let followed = Followed { index, fault: fault.clone(), aim: aim.clone(), aftermath, lifted: lifted.clone(), called };
-                    // Whoever takes them ends only when this sender is gone.
-                    let _ = aftermaths.send(followed);
-                }
-            }
-            Err(FaultError::Interrupted) => return Err(Stop::Interrupted),
-            Err(error) => {
-                self.say(EventKind::FaultFailed(index, chain(&error))).await;
-                return Ok(None);
-            }
-        }
-        if let Some(seen) = self.unless_interrupted(fault.confirm(&scene, &aim)).await? {
-            self.say(EventKind::FaultConfirmed(index, seen)).await;
-            // Of what lasts, the last look before it is undone counts; this one is there if that fails.
-            if let Ok(facts) = self.unless_interrupted(fault.witness(&scene, &aim)).await?
-                && !facts.is_empty()
-                && !lifted.is_cancelled()
-            {
-                self.say(EventKind::Witnessed(index, Witness { at: WitnessTime::During, facts })).await;
-            }
-        }
-        Ok(Some(Injected {
-            name: fault.name(),
-            toll: fault.toll(),
-            pod: aim.pod,
-            node: aim.node,
-            called,
-            lasts: lasting.is_some(),
-            lifted,
-        }))
-    }
-
-    /// Waits until the database is back from the last fault: a further one is aimed at a database that is there.
-    async fn back_from_the_last(&self, last: &Injected) -> Result<bool, Stop> {
-        if last.lasts {
-            self.unless_stopped(last.lifted.cancelled()).await?;
-        }
-        if last.toll != Toll::Ends {
-            // It may not have been noticed at all, so there may be no first good write: one after it is over will do.
-            let since = self.recorder.clock().now().plus(self.prober.doubt());
-            let live = self.plan.scenario.probe.every.0 * 2;
-            return self.streak(since, live, self.plan.settings.give_up_after).await;
-        }
-        let mut live = self.recorder.live();
-        let back = live.wait_for(|live| live.first_good.is_some());
-        Ok(self.unless_stopped(timeout(self.plan.settings.give_up_after, back)).await?.is_ok())
     }
 
     /// Step 5.
@@ -658,66 +473,6 @@ impl Trial<'_> {
         }
     }
 
-    /// Step 7.
-    async fn rows_after(&mut self) -> Result<(), Stop> {
-        self.step(Step::RowsAfter).await;
-        let settled = match self.unless_stopped(self.prober.settle()).await? {
-            Ok(settled) => settled,
-            Err(error) => Answer::Unavailable(error.to_string()),
-        };
-        if let Answer::Unavailable(why) = &settled {
-            let text = format!("Whether writes in doubt were applied is not settled: {why}");
-            self.recorder.record(None, EventKind::Warning(text)).await;
-        }
-        self.say(EventKind::Settled(settled)).await;
-        let read = self.read(Side::After).await;
-        let snapshot = self.unless_stopped(self.snapshot()).await?;
-        self.say(EventKind::Snapshot(Side::After, Box::new(snapshot))).await;
-        read
-    }
-
-    /// Reads both tables, whatever came before; a server that no longer has them has told, too.
-    async fn read(&mut self, side: Side) -> Result<(), Stop> {
-        let ledger = self.recorder.history().await.trials.swap_remove(self.number as usize - 1).ledger;
-        let trial = Tables::new(self.run, self.number).trial;
-        let label = (self.plan.scenario.name.as_str(), self.plan.number);
-        let file = match side {
-            Side::Before => &mut *self.rows_before,
-            Side::After => &mut *self.rows_after,
-        };
-        let prober = self.prober;
-        let reading = async {
-            let mut reads = Vec::with_capacity(TABLES.len());
-            for table in TABLES {
-                let mut reading = Reading::new(table, &trial, &ledger, label, file);
-                let end = prober.read_table(table, |row| reading.push(row).map_err(|error| chain(&error))).await;
-                // Also what came before a read broke off.
-                let read = reading.finish().map_err(|error| ProberError::Work(chain(&error)));
-                match end? {
-                    TableEnd::Read => reads.push(read?),
-                    TableEnd::Gone => {
-                        return Ok(TABLES.map(|table| TableRead { table: table.to_owned(), ..TableRead::default() }).to_vec());
-                    }
-                }
-            }
-            Ok::<_, ProberError>(reads)
-        };
-        let result = tokio::select! {
-            biased;
-            () = self.shutdown.cancelled() => return Err(Stop::Interrupted),
-            result = reading => result,
-        };
-        match result {
-            Ok(reads) => {
-                for read in reads {
-                    self.say(EventKind::TableRead(side, Box::new(read))).await;
-                }
-            }
-            Err(error) => self.say(EventKind::TableReadFailed(side, error.to_string())).await,
-        }
-        Ok(())
-    }
-
     async fn say(&self, event: EventKind) {
         self.recorder.record(Some(self.number), event).await;
     }
@@ -763,53 +518,6 @@ impl Trial<'_> {
             () = self.shutdown.cancelled() => Err(Stop::Interrupted),
             done = work => Ok(done),
         }
-    }
-}
-
-/// A fault that was injected, for those that come after it.
-struct Injected {
-    name: &'static str,
-    toll: Toll,
-    /// The database's pod when it was.
-    pod: PodFacts,
-    /// The node that it hits, for a fault of a node.
-    node: Option<String>,
-    called: Instant,
-    lasts: bool,
-    /// Is cancelled when what it did was undone.
-    lifted: CancellationToken,
-}
-
-/// Whether what a cue means is to be seen since that fault.
-fn is_so(cue: Cue, view: &View, last: &Injected) -> bool {
-    let pod = view.pods.get(&last.pod.uid);
-    match cue {
-        Cue::Recovering => view.pods.values().any(|now| {
-            let another = now.uid != last.pod.uid || now.container_id != last.pod.container_id;
-            another && now.running && !now.ready && !now.terminating
-        }),
-        Cue::PodDeleted => pod.map_or_else(|| view.gone.contains(&last.pod.uid), |pod| pod.terminating),
-        Cue::PodGone => view.gone.contains(&last.pod.uid),
-        Cue::NodeNotReady => {
-            let node = last.node.as_ref().or(last.pod.node.as_ref());
-            node.is_some_and(|node| view.nodes.get(node).is_none_or(|node| !node.ready))
-        }
-    }
-}
-
-/// Aims a fault; where nothing is there to be hit yet, again for as long as there is patience.
-async fn aim(fault: &FaultSpec, scene: &Scene<'_>, patience: Duration) -> Result<Aim, FaultError> {
-    let end = Instant::now() + patience;
-    loop {
-        match fault.aim(scene).await {
-            Err(
-                FaultError::Cluster(ClusterError::NoPod { .. } | ClusterError::ManyPods { .. } | ClusterError::Incomplete { .. })
-                | FaultError::Platform(PlatformError::NoProcess { .. } | PlatformError::Cluster(_))
-                | FaultError::NotScheduled { .. },
-            ) if Instant::now() < end => {}
-            aimed => return aimed,
-        }
-        sleep(RETRY_PERIOD).await;
     }
 }
 
