@@ -32,6 +32,9 @@ pub(super) struct Heal {
     /// The context of the kubeconfig, or the name of a kind cluster.
     #[arg(long, value_name = "NAME")]
     context: Option<String>,
+    /// Use the Kubernetes API and the node helper alone, as on a cluster of which nothing else is known, also where docker is at hand.
+    #[arg(long)]
+    api_only: bool,
     /// Only say what would be done.
     #[arg(long)]
     dry_run: bool,
@@ -65,7 +68,13 @@ impl Heal {
             Ok(opened) => opened,
             Err(error) => return unreachable_cluster(&chain(&error)),
         };
-        let platform = match Platform::detect(&opened.cluster, own_image(&opened.cluster).await.as_deref()).await {
+        let image = own_image(&opened.cluster).await;
+        let detected = if self.api_only {
+            Ok(Platform::by_api(&opened.cluster, image.as_deref()))
+        } else {
+            Platform::detect(&opened.cluster, image.as_deref()).await
+        };
+        let platform = match detected {
             Ok(platform) => platform,
             Err(error) => return unreachable_cluster(&format!("{} (context `{}`)", chain(&error), opened.context)),
         };

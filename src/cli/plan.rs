@@ -27,6 +27,9 @@ pub(super) struct Plan {
     /// Where: `sandbox`, `kind`, or a context of the kubeconfig.
     #[arg(long, value_name = "PLACE", default_value = "sandbox")]
     on: String,
+    /// Use the Kubernetes API and the node helper alone, as on a cluster of which nothing else is known, also where docker is at hand.
+    #[arg(long)]
+    api_only: bool,
     #[command(flatten)]
     selection: Selection,
     #[command(flatten)]
@@ -50,7 +53,7 @@ impl Plan {
         let planned = runtime.block_on(async {
             let there = match self.on.as_str() {
                 "sandbox" => None,
-                on => Some(OnCluster::connect(on).await.map_err(|error| chain(&error))?),
+                on => Some(OnCluster::connect(on, self.api_only).await.map_err(|error| chain(&error))?),
             };
             let mut text = String::new();
             for file in &suite.files {

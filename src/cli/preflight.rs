@@ -28,6 +28,9 @@ pub(super) struct Preflight {
     /// Where: `kind`, or a context of the kubeconfig.
     #[arg(long, value_name = "PLACE", default_value = "kind")]
     on: String,
+    /// Use the Kubernetes API and the node helper alone, as on a cluster of which nothing else is known, also where docker is at hand.
+    #[arg(long)]
+    api_only: bool,
     #[command(flatten)]
     selection: Selection,
 }
@@ -51,7 +54,7 @@ impl Preflight {
             Err(error) => return fail(&format!("could not start the runtime: {error}"), Exit::Environment),
         };
         let asked = runtime.block_on(async {
-            let there = OnCluster::connect(&self.on).await.map_err(|error| chain(&error))?;
+            let there = OnCluster::connect(&self.on, self.api_only).await.map_err(|error| chain(&error))?;
             Ok::<_, String>(ask(&there, &suite).await)
         });
         match asked {

@@ -43,6 +43,9 @@ pub(super) struct Run {
     /// Where: `sandbox` (a cluster of its own, in this program), `kind` (the one of `comeback cluster up`), or a context of the kubeconfig.
     #[arg(long, value_name = "PLACE", default_value = SANDBOX)]
     on: String,
+    /// Use the Kubernetes API and the node helper alone, as on a cluster of which nothing else is known, also where docker is at hand.
+    #[arg(long)]
+    api_only: bool,
     /// Where the folder of the run is made.
     #[arg(long, value_name = "DIR", default_value = "reports")]
     out: PathBuf,
@@ -108,6 +111,10 @@ impl Run {
             );
             return Exit::Invalid.into();
         }
+        if self.on == SANDBOX && self.api_only {
+            term::prose("error: `--api-only` is for a cluster that is there: what the sandbox does, it does on a path of its own");
+            return Exit::Invalid.into();
+        }
         let suite = match self.selection.load() {
             Ok(suite) => suite,
             Err(exit) => return exit.into(),
@@ -167,7 +174,7 @@ impl Run {
                 std::env::current_exe().map_err(|error| format!("could not find this program, which every container runs: {error}"))?;
             return Ok(On::Sandbox(OnSandbox { binary, defect: self.defect.map(Defect::from), deny: self.deny.clone() }));
         }
-        let there = OnCluster::connect(&self.on).await.map_err(|error| chain(&error))?;
+        let there = OnCluster::connect(&self.on, self.api_only).await.map_err(|error| chain(&error))?;
         if !self.contexts.is_empty() && !self.contexts.iter().any(|context| context == there.context()) {
             return Err(format!(
                 "context `{}` is not one of those that may be broken: {} (hint: `--contexts`, or COMEBACK_CONTEXTS)",

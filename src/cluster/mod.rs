@@ -41,6 +41,8 @@ use crate::event::{Answer, PodFacts, ServiceFacts, VolumeFacts};
 /// The longest that one call to the API server may take.
 pub const CALL_DEADLINE: Duration = Duration::from_secs(15);
 
+const FORBIDDEN: u16 = 403;
+
 /// The label with which a namespace says whether it may be broken.
 pub const CONSENT_LABEL: &str = "comeback.dev/chaos";
 /// What the label says if it may.
@@ -93,6 +95,14 @@ pub enum ClusterError {
         #[source]
         source: Box<kube::Error>,
     },
+    /// We may not.
+    #[error("could not {what}: {why} (hint: `comeback preflight` lists all rights that are missing)")]
+    Denied {
+        /// What was being done, to what.
+        what: String,
+        /// Which right is missing, as the API server says it.
+        why: String,
+    },
     /// The API server did not answer in time.
     #[error("could not {what}: the API server did not answer within {}", humantime::format_duration(*.deadline))]
     Deadline {
@@ -138,7 +148,22 @@ impl ClusterError {
                 kube::Error::Api(status) => Some(status.code),
                 _ => None,
             },
+            Self::Denied { .. } => Some(FORBIDDEN),
             _ => None,
+        }
+    }
+
+    /// A call that the API server did not do.
+    pub(crate) fn of(what: String, source: kube::Error) -> Self {
+        let denied = match &source {
+            // The same status is that of a quota, and of pod security.
+            kube::Error::Api(status) if status.code == FORBIDDEN && status.message.contains(" cannot ") => Some(status.message.clone()),
+            kube::Error::UpgradeConnection(error) if error.to_string().contains("403") => Some("it is forbidden".to_owned()),
+            _ => None,
+        };
+        match denied {
+            Some(why) => Self::Denied { what, why },
+            None => Self::Call { what, source: Box::new(source) },
         }
     }
 }
@@ -187,7 +212,7 @@ impl Cluster {
     pub async fn call<T>(&self, what: impl Into<String>, call: impl Future<Output = kube::Result<T>>) -> Result<T, ClusterError> {
         let what = what.into();
         match tokio::time::timeout(CALL_DEADLINE, call).await {
-            Ok(result) => result.map_err(|source| ClusterError::Call { what, source: Box::new(source) }),
+            Ok(result) => result.map_err(|source| ClusterError::of(what, source)),
             Err(_) => Err(ClusterError::Deadline { what, deadline: CALL_DEADLINE }),
         }
     }
@@ -357,6 +382,20 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+
+    #[test]
+    fn what_we_may_not_do_is_told_with_where_the_rights_are_listed() {
+        let refused = |message: &str| {
+            let status = json!({"status": "Failure", "message": message, "reason": "Forbidden", "code": 403});
+            let status = serde_json::from_value(status).unwrap();
+            ClusterError::of("cordon node `w`".into(), kube::Error::Api(Box::new(status)))
+        };
+        let denied = refused("nodes \"w\" is forbidden: User \"u\" cannot patch resource \"nodes\" in API group \"\" at the cluster scope");
+        assert!(denied.to_string().contains("cannot patch resource") && denied.to_string().contains("comeback preflight"), "{denied}");
+        assert_eq!(denied.status(), Some(403));
+        let quota = refused("pods \"p\" is forbidden: exceeded quota: q");
+        assert!(matches!(quota, ClusterError::Call { .. }), "{quota:?}");
+    }
 
     #[test]
     fn the_latest_warning_is_the_one_that_was_seen_last() {

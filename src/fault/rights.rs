@@ -100,6 +100,9 @@ pub fn rights(fault: &FaultSpec, place: Place) -> BTreeSet<Right> {
         FaultSpec::IsolatePod(_) | FaultSpec::DelayNetwork(_) | FaultSpec::LossyNetwork(_) | FaultSpec::ResetConnections(_) => {
             through_the_node.to_vec()
         }
+        FaultSpec::FillVolume(_) | FaultSpec::SlowVolume(_) | FaultSpec::FailAttach(_) if place == Place::Kind => {
+            vec![Right::cluster("list", "persistentvolumes")]
+        }
         FaultSpec::DeletePod(_)
         | FaultSpec::FillVolume(_)
         | FaultSpec::SlowVolume(_)

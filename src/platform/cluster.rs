@@ -1,13 +1,16 @@
 //! Any other cluster: what the Kubernetes API alone can do, and what the [node helper](super::helper) can, which it starts.
 
-use std::time::Duration;
+use std::{sync::OnceLock, time::Duration};
 
 use super::{
     Container, DEAD_MAN, Defaults, Hurt, PlatformError, Signalled, helper,
     hurt::facts_of,
     signal::{self, Sent, Way},
 };
-use crate::{cluster::Cluster, event::Fact};
+use crate::{
+    cluster::{Cluster, chain},
+    event::Fact,
+};
 
 /// A cluster of which nothing is known but its API.
 #[derive(Debug)]
@@ -15,6 +18,8 @@ pub struct ClusterPlatform {
     pub(super) cluster: Cluster,
     /// Our own image, as the cluster knows it.
     image: Option<String>,
+    /// Whether the kernel of the nodes can hold packets back, once it was asked.
+    delay: OnceLock<Result<(), String>>,
 }
 
 impl ClusterPlatform {
@@ -36,7 +41,29 @@ impl ClusterPlatform {
     /// The cluster behind this client; `image` is our own, for the node helper.
     #[must_use]
     pub const fn new(cluster: Cluster, image: Option<String>) -> Self {
-        Self { cluster, image }
+        Self { cluster, image, delay: OnceLock::new() }
+    }
+
+    /// Whether packets can be held back here, as far as is known.
+    pub(super) fn can_delay(&self) -> Result<(), String> {
+        self.delay.get().cloned().unwrap_or(Ok(()))
+    }
+
+    /// Asks the node that runs the database whether its kernel can hold packets back.
+    pub(super) async fn ask_for_delay(&self) {
+        let asked = async {
+            let pod = self.cluster.pod_facts().await.map_err(|error| chain(&error))?;
+            let node = pod.node.ok_or_else(|| format!("pod `{}` is on no node", pod.name))?;
+            let told = self.help(&node, &["look", "-", "netem"].map(str::to_owned)).await.map_err(|error| chain(&error))?;
+            Ok::<_, String>((node, told))
+        };
+        let found = match asked.await {
+            Ok((_, told)) if told.contains("yes") => Ok(()),
+            Ok((node, _)) => Err(format!("the kernel of node `{node}` has no `sch_netem`, which holds packets back")),
+            Err(why) => Err(format!("whether the kernel of the nodes can hold packets back is not known: {why}")),
+        };
+        // Whoever asked first has told.
+        let _ = self.delay.set(found);
     }
 
     /// Our own image.

@@ -51,7 +51,7 @@ pub(super) async fn exec(cluster: &Cluster, namespace: &str, pod: &str, containe
     };
     match tokio::time::timeout(EXEC_DEADLINE, running).await {
         Ok(Ok((stdout, stderr, status))) => Ok(Said { stdout, stderr, end: status.map_or(End::Lost, |status| end(&status)) }),
-        Ok(Err(source)) => Err(ClusterError::Call { what, source: Box::new(source) }),
+        Ok(Err(source)) => Err(ClusterError::of(what, source)),
         Err(_) => Err(ClusterError::Deadline { what, deadline: EXEC_DEADLINE }),
     }
 }

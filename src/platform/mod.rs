@@ -320,8 +320,14 @@ impl Platform {
         let nodes = cluster.call("list the nodes", cluster.all::<Node>().list(&ListParams::default())).await?;
         match nodes.items.iter().find_map(kind_cluster) {
             Some(name) => Ok(Self::Kind(KindPlatform::open(cluster.clone(), name, Docker::default()).await)),
-            None => Ok(Self::Cluster(ClusterPlatform::new(cluster.clone(), image.map(str::to_owned)))),
+            None => Ok(Self::by_api(cluster, image)),
         }
+    }
+
+    /// A cluster of which nothing is used but its API, whatever it is.
+    #[must_use]
+    pub fn by_api(cluster: &Cluster, image: Option<&str>) -> Self {
+        Self::Cluster(ClusterPlatform::new(cluster.clone(), image.map(str::to_owned)))
     }
 
     /// Which kind of place it is.
@@ -372,8 +378,20 @@ impl Platform {
             (Self::Kind(kind), Capability::VolumeSize | Capability::VolumeSpeed | Capability::VolumeAttach) => {
                 kind.can_hurt_volumes().map(|()| means)
             }
+            (Self::Cluster(cluster), Capability::PodDelay) => cluster.image().and_then(|_| cluster.can_delay()).map(|()| means),
             (Self::Cluster(cluster), _) if means.mechanism == "node helper" => cluster.image().map(|_| means),
             _ => Ok(means),
+        }
+    }
+
+    /// Finds out what cannot be known from outside about what will be needed: a helper is sent to a node for it, so this is for a run that may begin. What it
+    /// finds is told by [`Platform::can`].
+    pub async fn find_out(&self, needed: &[Capability]) {
+        if let Self::Cluster(cluster) = self
+            && needed.contains(&Capability::PodDelay)
+            && self.can(Capability::PodDelay).is_ok()
+        {
+            cluster.ask_for_delay().await;
         }
     }
 

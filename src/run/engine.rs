@@ -15,7 +15,8 @@ use crate::{
     check::judge,
     cluster::{chain, lease::RunLease},
     event::{Clock, EventKind, RunEnd, RunStarted, Step, TrialEnd},
-    fault::{Consent, Journal},
+    fault::{Consent, Fault as _, Journal},
+    platform::Capability,
     report,
     result::{self, RunResult, TrialResult},
     sandbox,
@@ -140,6 +141,11 @@ impl Run<'_> {
     }
 
     async fn trials(&mut self, place: &mut Place, lease: &RunLease) {
+        let faults = self.plan.trials.iter().flat_map(|trial| &trial.scenario.faults);
+        let needed: Vec<Capability> = faults.flat_map(|injection| injection.fault.needs()).copied().collect();
+        if self.shutdown.run_until_cancelled(Box::pin(place.platform.find_out(&needed))).await.is_none() {
+            return;
+        }
         let skipped = skipped(&self.plan, &place.platform);
         for (number, reason) in (1..).zip(&skipped) {
             if let Some(reason) = reason {

@@ -127,7 +127,8 @@ impl OnCluster {
     }
 
     /// Looks at the cluster that `place` means: `kind`, or a context of the kubeconfig. Nothing is changed in it.
-    pub async fn connect(place: &str) -> Result<Self, ConnectError> {
+    /// `api_only`: whatever it is, nothing is used but its API.
+    pub async fn connect(place: &str, api_only: bool) -> Result<Self, ConnectError> {
         // The cluster that `comeback cluster up` makes unless it is told another name.
         let wanted = if place == "kind" { kind::Name::default().context() } else { place.to_owned() };
         let opened = open(Some(&wanted), Workload::target(TargetShape::default())).await?;
@@ -136,7 +137,9 @@ impl OnCluster {
         let kubernetes = cluster.version().await.map_err(unusable)?;
         let read = Installed::read(&cluster).await;
         let installed = read.map_err(|source| ConnectError::Database { context: context.clone(), source })?;
-        let platform = Platform::detect(&cluster, Some(&installed.own_image)).await.map_err(unusable)?;
+        let image = Some(installed.own_image.as_str());
+        let platform =
+            if api_only { Platform::by_api(&cluster, image) } else { Platform::detect(&cluster, image).await.map_err(unusable)? };
         platform.works().map_err(|source| ConnectError::Platform { context: context.clone(), source })?;
         Ok(Self { cluster, platform, kubernetes, context, installed })
     }

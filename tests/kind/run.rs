@@ -249,6 +249,83 @@ fn what_a_run_that_was_killed_has_broken_is_healed(#[case] fault: &str, #[case] 
     assert!(again.starts_with("nothing to do"), "{again}");
 }
 
+/// As on a cluster in a cloud: what needs a node's power is skipped, what a node can do is done by the node helper.
+#[test]
+#[ignore = "needs the cluster of `comeback cluster up`; breaks pods in it"]
+fn with_the_api_alone_what_is_possible_is_proven_and_the_rest_is_skipped() {
+    let there = There::new();
+    let scenarios = [
+        scenario("killed", "killProcess: {}", ""),
+        scenario("frozen", "freezeProcess: { for: 10s }", ""),
+        scenario("lossy", "lossyNetwork: { loss: 50%, for: 10s }", ""),
+        scenario("reset", "resetConnections: {}", ""),
+        scenario("cut-off", "isolatePod: { for: 10s }", ""),
+        scenario("late", "delayNetwork: { delay: 50ms, for: 10s }", ""),
+        scenario("off", "crashNode: {}", ""),
+    ];
+    let scenarios: Vec<&str> = scenarios.iter().map(String::as_str).collect();
+    let ran = there.start_with(&["--api-only"], &scenarios).wait(RUN_WITHIN).ended_with(0);
+    let control_plane = there.control_plane();
+    let can_delay = There::try_docker(&[
+        "exec",
+        &control_plane,
+        "unshare",
+        "--net",
+        "tc",
+        "qdisc",
+        "add",
+        "dev",
+        "lo",
+        "root",
+        "netem",
+        "delay",
+        "1ms",
+    ]);
+    for trial in ran.trials() {
+        let (expected, reason) = match trial["scenario"].as_str() {
+            Some("off") => ("skipped", "power of a node"),
+            Some("late") if can_delay.is_none() => ("skipped", "sch_netem"),
+            _ => ("passed", ""),
+        };
+        assert_eq!(trial["verdict"], expected, "{}", ran.tell());
+        assert!(trial["reason"].as_str().is_some_and(|text| text.contains(reason)), "{}", ran.tell());
+    }
+    let by_helper =
+        ran.events().iter().filter(|(kind, event)| kind == "fault_resolved" && event.to_string().contains("node helper")).count();
+    assert!(by_helper >= 3, "{by_helper} faults went through the node helper\n{}", ran.tell());
+    there.is_whole();
+}
+
+/// A right that is missing is told, with where all of them are listed, and nothing is left of what was begun.
+#[test]
+#[ignore = "needs the cluster of `comeback cluster up`; breaks nothing in it"]
+fn what_we_may_not_do_is_said_and_leaves_nothing() {
+    let mut there = There::new();
+    there.become_ourselves_again();
+    there.become_one_who_may_not_change_nodes();
+    let ran = there.start(&[&scenario("denied", "cordonNode: { for: 5s }", "")]).wait(RUN_WITHIN);
+    there.become_ourselves_again();
+    let ran = ran.ended_with(4);
+    let trial = only_trial(&ran);
+    assert_eq!(trial["verdict"], "error", "{}", ran.tell());
+    let reason = trial["reason"].as_str().expect("a reason");
+    assert!(reason.contains("cannot patch resource") && reason.contains("comeback preflight"), "{}", ran.tell());
+    there.is_whole();
+}
+
+/// What a helper began it also ends, for another process that has nothing but the API.
+#[test]
+#[ignore = "needs the cluster of `comeback cluster up`; breaks pods in it"]
+fn what_a_helper_has_begun_is_healed_with_the_api_alone() {
+    let there = There::new();
+    let mut running = there.start_with(&["--api-only"], &[&scenario("killed", "isolatePod: {}", "")]);
+    running.wait_for("fault_returned", |_| true);
+    running.kill();
+    let healed = there.heal_with(&["--api-only"]);
+    assert!(healed.contains("mend: isolated pod") && healed.contains("prober"), "{healed}");
+    there.is_whole();
+}
+
 #[test]
 #[ignore = "needs the cluster of `comeback cluster up`; breaks nodes in it"]
 fn the_manifest_of_microsoft_s_guide_runs_and_is_warned_of() {

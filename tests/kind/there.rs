@@ -46,6 +46,8 @@ const POLL: Duration = Duration::from_millis(50);
 pub(crate) struct There {
     name: String,
     folder: tempfile::TempDir,
+    /// Who we are towards the cluster, if not who put it up.
+    kubeconfig: Option<PathBuf>,
     _alone: MutexGuard<'static, ()>,
 }
 
@@ -75,7 +77,7 @@ impl There {
     pub(crate) fn new() -> Self {
         let alone = bed::alone();
         let name = env::var("COMEBACK_KIND_CLUSTER").expect("COMEBACK_KIND_CLUSTER is the name of a cluster of `comeback cluster up`");
-        let there = Self { name, folder: tempfile::tempdir().expect("a folder"), _alone: alone };
+        let there = Self { name, folder: tempfile::tempdir().expect("a folder"), kubeconfig: None, _alone: alone };
         there.is_whole();
         there
     }
@@ -97,11 +99,54 @@ impl There {
         let mut command = Command::new(program);
         // From a folder without scenarios: what it needs is in it.
         command.args(args).current_dir(&folder).stdin(Stdio::null()).stdout(stream("stdout")).stderr(stream("stderr"));
+        if let Some(kubeconfig) = &self.kubeconfig {
+            command.env("KUBECONFIG", kubeconfig);
+        }
         Running { child: command.spawn().expect("start comeback"), folder }
+    }
+
+    /// From here on our program is an account of its own, which may do everything with what is in a namespace, and of the nodes and volumes only read.
+    pub(crate) fn become_one_who_may_not_change_nodes(&mut self) {
+        const ACCOUNT: &str = "reader-of-nodes";
+        let namespaced = "*.apps,*.policy,*.coordination.k8s.io,*.discovery.k8s.io,pods,pods/exec,pods/portforward,pods/log,pods/eviction,services,endpoints,\
+                          secrets,configmaps,events,persistentvolumeclaims";
+        let read = "nodes,namespaces,persistentvolumes";
+        let account = format!("comeback:{ACCOUNT}");
+        for (name, verbs, resources) in [("own", "*", namespaced), ("read", "get,list,watch", read)] {
+            let role = format!("{ACCOUNT}-{name}");
+            let (verb, resource, of) = (format!("--verb={verbs}"), format!("--resource={resources}"), format!("--clusterrole={role}"));
+            self.kubectl(&["create", "clusterrole", &role, &verb, &resource]);
+            self.kubectl(&["create", "clusterrolebinding", &role, &of, "--serviceaccount", &account]);
+        }
+        self.kubectl(&["create", "serviceaccount", ACCOUNT, "--namespace", "comeback"]);
+        let token = self.kubectl(&["create", "token", ACCOUNT, "--namespace", "comeback"]);
+        let text =
+            fs::read_to_string(env::var_os("KUBECONFIG").expect("KUBECONFIG names the cluster")).expect("the kubeconfig can be read");
+        let mut config: Value = serde_saphyr::from_str(&text).expect("the kubeconfig is YAML");
+        for user in config["users"].as_array_mut().expect("users") {
+            user["user"] = json!({"token": token});
+        }
+        let path = self.folder.path().join("kubeconfig");
+        fs::write(&path, config.to_string()).expect("a file can be written");
+        self.kubeconfig = Some(path);
+    }
+
+    /// The account goes.
+    pub(crate) fn become_ourselves_again(&mut self) {
+        self.kubeconfig = None;
+        self.kubectl(&["delete", "serviceaccount", "reader-of-nodes", "--namespace", "comeback", "--ignore-not-found"]);
+        for kind in ["clusterrolebinding", "clusterrole"] {
+            self.kubectl(&["delete", kind, "reader-of-nodes-own", "reader-of-nodes-read", "--ignore-not-found"]);
+        }
     }
 
     /// Starts a run of these scenarios, or of those that are built in.
     pub(crate) fn start(&self, scenarios: &[&str]) -> Running {
+        self.start_with(&[], scenarios)
+    }
+
+    /// The same, with further arguments.
+    pub(crate) fn start_with(&self, further: &[&str], scenarios: &[&str]) -> Running {
         let mut paths = Vec::new();
         for (number, text) in scenarios.iter().enumerate() {
             let path = self.folder.path().join(format!("{number}.yaml"));
@@ -109,14 +154,23 @@ impl There {
             paths.push(path.to_str().expect("a path").to_owned());
         }
         let context = self.context();
-        let args: Vec<&str> = ["run", "--on", &context].into_iter().chain(paths.iter().map(String::as_str)).collect();
+        let head = ["run", "--on", &context];
+        let args: Vec<&str> = head.iter().chain(further).copied().chain(paths.iter().map(String::as_str)).collect();
         self.program(&args, "run")
     }
 
     /// Puts right what a run left; returns what it says.
     #[track_caller]
     pub(crate) fn heal(&self) -> String {
-        let ran = self.program(&["heal", "--on", &self.context()], "heal").wait(HEAL_WITHIN).ended_with(0);
+        self.heal_with(&[])
+    }
+
+    /// The same, with further arguments.
+    #[track_caller]
+    pub(crate) fn heal_with(&self, further: &[&str]) -> String {
+        let context = self.context();
+        let args: Vec<&str> = ["heal", "--on", &context].iter().chain(further).copied().collect();
+        let ran = self.program(&args, "heal").wait(HEAL_WITHIN).ended_with(0);
         fs::read_to_string(ran.folder.join("stdout")).expect("what it said")
     }
 

@@ -9,6 +9,7 @@ mod support;
 mod bad_input;
 mod cli;
 mod defects;
+mod false_passes;
 mod faults;
 mod plan;
 mod rights;
