@@ -10,7 +10,7 @@ use crate::{
     event::{Answer, Moment, Outcome, PodFacts, Side, Sighting, Snapshot, Stream, Victim, WitnessTime},
     measure::{FaultHistory, TrialHistory},
     result::{Evidence, EvidenceRole},
-    scenario::{DelayNetwork, FaultSpec, SlowVolume, TaintEffect, TaintNode, Toll},
+    scenario::{After, Cue, DelayNetwork, FaultSpec, SlowVolume, TaintEffect, TaintNode, Toll},
 };
 
 /// All that was looked at, and what is missing of the proof, in words.
@@ -82,6 +82,9 @@ pub(super) fn proof(trial: &TrialHistory) -> Proof {
         proof.witnesses(spec, fault, &label);
         if let Some(during) = &trial.plan.scenario.faults[index].during {
             proof.take(came_during(trial, index, name, fault, during, &label));
+        }
+        if trial.plan.scenario.faults[index].after == Some(After::Seen(Cue::Recovering)) {
+            proof.take(came_while_recovering(trial, index, name, fault, &label));
         }
         if fault.confirmed.is_none() {
             proof.missing.push(format!("`{name}`{label}: its effect was not seen in the cluster"));
@@ -375,6 +378,32 @@ fn came_during(
     (evidence, (!seen).then(|| format!("`{name}`{label}: `{during}` was over when it was called")))
 }
 
+/// Whether it was called before the database had taken a write again since the fault before.
+///
+/// The run calls it when it sees a server that is not ready; by the time that the call is there, it may be.
+fn came_while_recovering(trial: &TrialHistory, index: usize, name: &str, fault: &FaultHistory, label: &str) -> (Evidence, Option<String>) {
+    let doubt = trial.clock_doubt().unwrap_or_else(|| trial.doubt_so_far());
+    let before = index.checked_sub(1).map(|before| &trial.faults[before]);
+    let broken = before.and_then(|before| before.confirmed.as_ref()).map(|(at, _)| *at);
+    // The one that was broken may take writes until it has ended.
+    let old_life = before.and_then(|before| before.victim.as_ref()?.life.as_ref());
+    let called = fault.called.unwrap_or_default();
+    let runs = trial.attempts.iter().filter(|attempt| attempt.stream == Stream::WriteNew).filter_map(|attempt| attempt.run.as_ref());
+    let taken = runs
+        .filter(|run| run.outcome == Outcome::Acknowledged)
+        .filter(|run| old_life.is_none() || run.incarnation.as_ref() != old_life)
+        .filter(|run| broken.is_some_and(|broken| run.started >= broken.plus(doubt)) && run.ended.plus(doubt) < called)
+        .count();
+    let seen = broken.is_some() && taken == 0;
+    let evidence = Evidence {
+        what: format!("writes taken between the fault before and the call{label}"),
+        before: Some("none may be".to_owned()),
+        after: Some(if seen { "none".to_owned() } else { taken.to_string() }),
+        role: if seen { EvidenceRole::Proof } else { EvidenceRole::Missing },
+    };
+    (evidence, (!seen).then(|| format!("`{name}`{label}: the database had recovered from the fault before when it was called")))
+}
+
 /// Whether a write broke off because of the call, and before the next fault was called: what fails later may be that one's doing.
 fn broken_writes(trial: &TrialHistory, fault: &FaultHistory, label: &str) -> (Evidence, Option<String>) {
     /// How long after its effect a reset may be felt: it lasts for two seconds.
@@ -613,6 +642,24 @@ mod tests {
         assert_eq!(proof(&trial).missing, ["`killProcess` (fault 1): no container was started anew"]);
         trial.faults[1] = fault(a_pod("mssql-1", "worker-1", "container-1b"));
         assert_eq!(proof(&trial).missing, [""; 0]);
+    }
+
+    #[test]
+    fn a_fault_that_came_when_the_database_had_recovered_did_not_come_while_it_did() {
+        use crate::event::Moment;
+        let mut trial = clean();
+        let kill = || FaultSpec::KillProcess(KillProcess::default()).into();
+        trial.plan.scenario.faults = vec![kill(), Injection { after: Some(After::Seen(Cue::Recovering)), ..kill() }];
+        trial.faults = vec![fault(a_pod("mssql-1", "worker-1", "container-1")), fault(a_pod("mssql-1", "worker-1", "container-1b"))];
+        let called_at = |trial: &mut TrialHistory, at: u64| {
+            trial.faults[1].called = Some(Moment(at * 1_000_000));
+            proof(trial).missing
+        };
+        assert_eq!(called_at(&mut trial, 300), [""; 0], "the first good write is answered at 410 ms");
+        let late = ["`killProcess` (fault 2): the database had recovered from the fault before when it was called"];
+        assert_eq!(called_at(&mut trial, 900), late);
+        trial.faults[0].confirmed = None;
+        assert!(called_at(&mut trial, 300).contains(&late[0].to_owned()), "nobody knows from when on a write would count");
     }
 
     #[test]

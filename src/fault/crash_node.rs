@@ -7,7 +7,7 @@
 
 use super::{
     Aim, Fault, FaultError, Scene, Undo,
-    nodes::{Harm, one_victim, with_pod},
+    nodes::{powered, with_pod},
 };
 use crate::{
     platform::{Capability, Power},
@@ -20,13 +20,7 @@ impl Fault for CrashNode {
     }
 
     async fn aim(&self, scene: &Scene<'_>) -> Result<Aim, FaultError> {
-        scene.platform.can(Capability::NodePower).map_err(FaultError::NotPossible)?;
-        let pod = scene.cluster.pod_facts().await?;
-        let node = one_victim(scene, &self.node, &pod, Harm::Stops).await?;
-        // This also refuses a name that is not a node of this cluster's.
-        if scene.platform.power(&node).await? == Power::Off {
-            return Err(FaultError::NotPossible(format!("node `{node}` is off already")));
-        }
+        let (pod, node) = powered(scene, &self.node).await?;
         let mut undo = vec![Undo::PowerOn { node: node.clone() }];
         if self.assist == Assist::DeleteNode {
             // Written first, so that it is done last: when the node has registered anew.

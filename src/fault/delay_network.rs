@@ -2,7 +2,7 @@
 //!
 //! Breaks: every write takes longer by several round trips. Undone by taking the rule away.
 
-use super::{Aim, Fault, FaultError, Scene, hold, nodes::address};
+use super::{Aim, Fault, FaultError, Scene, hold};
 use crate::{
     platform::{Capability, Hurt},
     scenario::DelayNetwork,
@@ -14,18 +14,11 @@ impl Fault for DelayNetwork {
     }
 
     async fn aim(&self, scene: &Scene<'_>) -> Result<Aim, FaultError> {
-        let pod = scene.cluster.pod_facts().await?;
-        let (node, address) = address(scene, &pod).await?;
-        let what = format!("pod `{}` at {address} on node `{node}`", pod.name);
-        let hurt = Hurt::DelayedPod { node, address, ms: u64::try_from(self.delay.0.as_millis()).unwrap_or(u64::MAX) };
-        hold::aim(scene, pod, what, None, hurt)
-    }
-
-    async fn inject(&self, scene: &Scene<'_>, aim: &Aim) -> Result<String, FaultError> {
-        hold::begin(scene, aim).await
-    }
-
-    async fn confirm(&self, scene: &Scene<'_>, aim: &Aim) -> Option<String> {
-        hold::until_hurt(self, scene, aim).await
+        hold::aim_at_pod(scene, |node, address| Hurt::DelayedPod {
+            node,
+            address,
+            ms: u64::try_from(self.delay.0.as_millis()).unwrap_or(u64::MAX),
+        })
+        .await
     }
 }

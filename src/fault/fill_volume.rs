@@ -6,7 +6,6 @@
 
 use super::{Aim, Fault, FaultError, Scene, hold};
 use crate::{
-    cluster::pod_facts,
     platform::{Capability, Hurt},
     scenario::FillVolume,
 };
@@ -17,18 +16,6 @@ impl Fault for FillVolume {
     }
 
     async fn aim(&self, scene: &Scene<'_>) -> Result<Aim, FaultError> {
-        let pod = scene.cluster.pod().await?;
-        let volume = scene.cluster.volume(&pod).await?.volume;
-        let pod = pod_facts(&pod, &scene.cluster.target.container);
-        let what = format!("volume `{volume}` of pod `{}`", pod.name);
-        hold::aim(scene, pod, what, None, Hurt::FullVolume { volume })
-    }
-
-    async fn inject(&self, scene: &Scene<'_>, aim: &Aim) -> Result<String, FaultError> {
-        hold::begin(scene, aim).await
-    }
-
-    async fn confirm(&self, scene: &Scene<'_>, aim: &Aim) -> Option<String> {
-        hold::until_hurt(self, scene, aim).await
+        hold::aim_at_volume(scene, |volume| Hurt::FullVolume { volume }).await
     }
 }

@@ -23,12 +23,4 @@ impl Fault for FreezeProcess {
         let aim = hold::aim(scene, pod, what, None, hurt)?;
         Ok(Aim { mechanism: format!("{}, SIGSTOP and SIGCONT", way.mechanism()), ..aim })
     }
-
-    async fn inject(&self, scene: &Scene<'_>, aim: &Aim) -> Result<String, FaultError> {
-        hold::begin(scene, aim).await
-    }
-
-    async fn confirm(&self, scene: &Scene<'_>, aim: &Aim) -> Option<String> {
-        hold::until_hurt(self, scene, aim).await
-    }
 }

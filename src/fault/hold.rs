@@ -5,8 +5,11 @@
 
 use tokio::time::{Instant, sleep};
 
-use super::{Aim, Fault, FaultError, Scene, Undo};
-use crate::{event::PodFacts, platform::Hurt};
+use super::{
+    Aim, Fault, FaultError, Scene, Undo,
+    nodes::{Harm, address, one_victim, with_pod},
+};
+use crate::{cluster::pod_facts, event::PodFacts, platform::Hurt, scenario::NodeChoice};
 
 /// How often what is hurt is looked at while its effect is waited for.
 const LOOK_PERIOD: std::time::Duration = std::time::Duration::from_millis(100);
@@ -18,6 +21,31 @@ pub(super) fn aim(scene: &Scene<'_>, pod: PodFacts, what: String, node: Option<S
     Ok(Aim { node, hurt: Some(hurt), undo, ..Aim::at(what, means.mechanism, pod) })
 }
 
+/// Aims at the network of the database's pod, on its node.
+pub(super) async fn aim_at_pod(scene: &Scene<'_>, hurt: impl FnOnce(String, String) -> Hurt) -> Result<Aim, FaultError> {
+    let pod = scene.cluster.pod_facts().await?;
+    let (node, address) = address(scene, &pod).await?;
+    let what = format!("pod `{}` at {address} on node `{node}`", pod.name);
+    aim(scene, pod, what, None, hurt(node, address))
+}
+
+/// Aims at the node that is meant.
+pub(super) async fn aim_at_node(scene: &Scene<'_>, node: &NodeChoice, hurt: impl FnOnce(String) -> Hurt) -> Result<Aim, FaultError> {
+    let pod = scene.cluster.pod_facts().await?;
+    let node = one_victim(scene, node, &pod, Harm::Stops).await?;
+    let what = format!("node `{node}`{}", with_pod(&node, &pod));
+    aim(scene, pod, what, Some(node.clone()), hurt(node))
+}
+
+/// Aims at the database's volume.
+pub(super) async fn aim_at_volume(scene: &Scene<'_>, hurt: impl FnOnce(String) -> Hurt) -> Result<Aim, FaultError> {
+    let pod = scene.cluster.pod().await?;
+    let volume = scene.cluster.volume(&pod).await?.volume;
+    let pod = pod_facts(&pod, &scene.cluster.target.container);
+    let what = format!("volume `{volume}` of pod `{}`", pod.name);
+    aim(scene, pod, what, None, hurt(volume))
+}
+
 /// Hurts it, for as long as the fault lasts at most.
 pub(super) async fn begin(scene: &Scene<'_>, aim: &Aim) -> Result<String, FaultError> {
     let hurt = aim.hurt.as_ref().expect("aiming has said what is hurt");
@@ -26,7 +54,7 @@ pub(super) async fn begin(scene: &Scene<'_>, aim: &Aim) -> Result<String, FaultE
 }
 
 /// Waits until what the fault hits looks different from how it is when it is whole.
-pub(super) async fn until_hurt(fault: &impl Fault, scene: &Scene<'_>, aim: &Aim) -> Option<String> {
+pub(super) async fn until_hurt(fault: &(impl Fault + ?Sized), scene: &Scene<'_>, aim: &Aim) -> Option<String> {
     let hurt = aim.hurt.as_ref()?;
     let end = Instant::now() + scene.patience;
     loop {

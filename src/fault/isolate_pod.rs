@@ -3,7 +3,7 @@
 //! Breaks: clients hang until their own deadline; the readiness probe fails, so the pod is taken out of the service, and new connections are refused. The
 //! server runs on and knows nothing of it. Undone by taking the rules away.
 
-use super::{Aim, Fault, FaultError, Scene, hold, nodes::address};
+use super::{Aim, Fault, FaultError, Scene, hold};
 use crate::{
     platform::{Capability, Hurt},
     scenario::IsolatePod,
@@ -15,18 +15,6 @@ impl Fault for IsolatePod {
     }
 
     async fn aim(&self, scene: &Scene<'_>) -> Result<Aim, FaultError> {
-        let pod = scene.cluster.pod_facts().await?;
-        let (node, address) = address(scene, &pod).await?;
-        let what = format!("pod `{}` at {address} on node `{node}`", pod.name);
-        let hurt = Hurt::IsolatedPod { node, address };
-        hold::aim(scene, pod, what, None, hurt)
-    }
-
-    async fn inject(&self, scene: &Scene<'_>, aim: &Aim) -> Result<String, FaultError> {
-        hold::begin(scene, aim).await
-    }
-
-    async fn confirm(&self, scene: &Scene<'_>, aim: &Aim) -> Option<String> {
-        hold::until_hurt(self, scene, aim).await
+        hold::aim_at_pod(scene, |node, address| Hurt::IsolatedPod { node, address }).await
     }
 }

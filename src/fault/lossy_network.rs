@@ -2,7 +2,7 @@
 //!
 //! Breaks: TCP sends again what was lost, so writes take longer, some much longer. Undone by taking the rule away.
 
-use super::{Aim, Fault, FaultError, Scene, hold, nodes::address};
+use super::{Aim, Fault, FaultError, Scene, hold};
 use crate::{
     platform::{Capability, Hurt},
     scenario::LossyNetwork,
@@ -14,18 +14,6 @@ impl Fault for LossyNetwork {
     }
 
     async fn aim(&self, scene: &Scene<'_>) -> Result<Aim, FaultError> {
-        let pod = scene.cluster.pod_facts().await?;
-        let (node, address) = address(scene, &pod).await?;
-        let what = format!("pod `{}` at {address} on node `{node}`", pod.name);
-        let hurt = Hurt::LossyPod { node, address, percent: self.loss.0 };
-        hold::aim(scene, pod, what, None, hurt)
-    }
-
-    async fn inject(&self, scene: &Scene<'_>, aim: &Aim) -> Result<String, FaultError> {
-        hold::begin(scene, aim).await
-    }
-
-    async fn confirm(&self, scene: &Scene<'_>, aim: &Aim) -> Option<String> {
-        hold::until_hurt(self, scene, aim).await
+        hold::aim_at_pod(scene, |node, address| Hurt::LossyPod { node, address, percent: self.loss.0 }).await
     }
 }

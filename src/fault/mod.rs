@@ -210,8 +210,10 @@ pub trait Fault {
     fn aim(&self, scene: &Scene<'_>) -> impl Future<Output = Result<Aim, FaultError>> + Send;
 
     /// Hurts the cluster and returns what the call reported. That is no evidence yet.
-    /// It is run to its end, also after Ctrl-C: see [`Scene::stop`].
-    fn inject(&self, scene: &Scene<'_>, aim: &Aim) -> impl Future<Output = Result<String, FaultError>> + Send;
+    /// It is run to its end, also after Ctrl-C: see [`Scene::stop`]. Unless it says otherwise, it begins the hurt that it was aimed at.
+    fn inject(&self, scene: &Scene<'_>, aim: &Aim) -> impl Future<Output = Result<String, FaultError>> + Send {
+        hold::begin(scene, aim)
+    }
 
     /// Looks at what it hits: what differs between before and during the fault is evidence. Nothing, for a fault that the watches show.
     fn witness(&self, scene: &Scene<'_>, aim: &Aim) -> impl Future<Output = Result<Vec<Fact>, FaultError>> + Send {
@@ -225,8 +227,13 @@ pub trait Fault {
     }
 
     /// Waits until the effect is seen in the cluster, and says what was seen; `None`: nothing was, within [`Scene::patience`]. Whether the
-    /// fault happened is decided by the evidence, not here.
-    fn confirm(&self, scene: &Scene<'_>, aim: &Aim) -> impl Future<Output = Option<String>> + Send;
+    /// fault happened is decided by the evidence, not here. Unless it says otherwise, until what it hits looks different.
+    fn confirm(&self, scene: &Scene<'_>, aim: &Aim) -> impl Future<Output = Option<String>> + Send
+    where
+        Self: Sync,
+    {
+        hold::until_hurt(self, scene, aim)
+    }
 }
 
 macro_rules! call_its_own {

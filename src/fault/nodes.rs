@@ -4,7 +4,11 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::{ResourceExt, api::ListParams};
 
 use super::{FaultError, Scene};
-use crate::{event::PodFacts, scenario::NodeChoice};
+use crate::{
+    event::PodFacts,
+    platform::{Capability, Power},
+    scenario::NodeChoice,
+};
 
 /// The namespace of what a node itself consists of.
 const SYSTEM: &str = "kube-system";
@@ -131,6 +135,18 @@ fn full_name(pod: &Pod) -> String {
         format!("{name} (the prober that measures)")
     } else {
         name
+    }
+}
+
+/// The database's pod, and the node that is meant, which has power and a switch.
+pub(super) async fn powered(scene: &Scene<'_>, choice: &NodeChoice) -> Result<(PodFacts, String), FaultError> {
+    scene.platform.can(Capability::NodePower).map_err(FaultError::NotPossible)?;
+    let pod = scene.cluster.pod_facts().await?;
+    let node = one_victim(scene, choice, &pod, Harm::Stops).await?;
+    // This also refuses a name that is not a node of this cluster's.
+    match scene.platform.power(&node).await? {
+        Power::On => Ok((pod, node)),
+        Power::Off => Err(FaultError::NotPossible(format!("node `{node}` is off already"))),
     }
 }
 

@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     Aim, Fault, FaultError, Scene, Undo,
-    nodes::{Harm, one_victim, with_pod},
+    nodes::{powered, with_pod},
 };
 use crate::{
     event::Fact,
@@ -24,12 +24,7 @@ impl Fault for RebootNode {
     }
 
     async fn aim(&self, scene: &Scene<'_>) -> Result<Aim, FaultError> {
-        scene.platform.can(Capability::NodePower).map_err(FaultError::NotPossible)?;
-        let pod = scene.cluster.pod_facts().await?;
-        let node = one_victim(scene, &self.node, &pod, Harm::Stops).await?;
-        if scene.platform.power(&node).await? == Power::Off {
-            return Err(FaultError::NotPossible(format!("node `{node}` is off already")));
-        }
+        let (pod, node) = powered(scene, &self.node).await?;
         let undo = vec![Undo::PowerOn { node: node.clone() }];
         let what = format!("node `{node}`{}", with_pod(&node, &pod));
         Ok(Aim { node: Some(node), undo, ..Aim::at(what, scene.platform.reboot_mechanism(), pod) })

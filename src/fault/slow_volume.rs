@@ -6,7 +6,6 @@
 
 use super::{Aim, Fault, FaultError, Scene, hold};
 use crate::{
-    cluster::pod_facts,
     platform::{Capability, Hurt},
     scenario::SlowVolume,
 };
@@ -17,18 +16,7 @@ impl Fault for SlowVolume {
     }
 
     async fn aim(&self, scene: &Scene<'_>) -> Result<Aim, FaultError> {
-        let pod = scene.cluster.pod().await?;
-        let volume = scene.cluster.volume(&pod).await?.volume;
-        let pod = pod_facts(&pod, &scene.cluster.target.container);
-        let what = format!("volume `{volume}` of pod `{}`", pod.name);
-        hold::aim(scene, pod, what, None, Hurt::SlowVolume { volume, ms: u64::try_from(self.delay.0.as_millis()).unwrap_or(u64::MAX) })
-    }
-
-    async fn inject(&self, scene: &Scene<'_>, aim: &Aim) -> Result<String, FaultError> {
-        hold::begin(scene, aim).await
-    }
-
-    async fn confirm(&self, scene: &Scene<'_>, aim: &Aim) -> Option<String> {
-        hold::until_hurt(self, scene, aim).await
+        hold::aim_at_volume(scene, |volume| Hurt::SlowVolume { volume, ms: u64::try_from(self.delay.0.as_millis()).unwrap_or(u64::MAX) })
+            .await
     }
 }

@@ -19,12 +19,4 @@ impl Fault for StopApiServer {
         let node = control_plane(scene).await?;
         hold::aim(scene, pod, "the API server".to_owned(), None, Hurt::StoppedApiServer { node })
     }
-
-    async fn inject(&self, scene: &Scene<'_>, aim: &Aim) -> Result<String, FaultError> {
-        hold::begin(scene, aim).await
-    }
-
-    async fn confirm(&self, scene: &Scene<'_>, aim: &Aim) -> Option<String> {
-        hold::until_hurt(self, scene, aim).await
-    }
 }

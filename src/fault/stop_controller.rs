@@ -25,12 +25,4 @@ impl Fault for StopController {
             Hurt::StoppedController { node, controller: self.controller },
         )
     }
-
-    async fn inject(&self, scene: &Scene<'_>, aim: &Aim) -> Result<String, FaultError> {
-        hold::begin(scene, aim).await
-    }
-
-    async fn confirm(&self, scene: &Scene<'_>, aim: &Aim) -> Option<String> {
-        hold::until_hurt(self, scene, aim).await
-    }
 }
