@@ -28,6 +28,7 @@ use k8s_openapi::api::core::v1::{Event, Namespace, Node, PersistentVolume, Persi
 use kube::{
     Api, Client, Config,
     api::{ListParams, LogParams},
+    client::UpgradeConnectionError,
     config::{KubeConfigOptions, Kubeconfig},
 };
 
@@ -86,7 +87,7 @@ pub enum ClusterError {
     /// The configuration is of no use.
     #[error("cannot use the kubeconfig")]
     Config(#[source] Box<kube::config::KubeconfigError>),
-    /// The API server refused, or could not be reached.
+    /// The API server could not be reached, or its answer not be understood.
     #[error("could not {what}")]
     Call {
         /// What was being done, to what.
@@ -95,13 +96,17 @@ pub enum ClusterError {
         #[source]
         source: Box<kube::Error>,
     },
-    /// We may not.
-    #[error("could not {what}: {why} (hint: `comeback preflight` lists all rights that are missing)")]
-    Denied {
+    /// The API server answered that it does not do it.
+    #[error("could not {what}: {why}{}", if *.denied { " (hint: `comeback preflight` lists all rights that are missing)" } else { "" })]
+    Refused {
         /// What was being done, to what.
         what: String,
-        /// Which right is missing, as the API server says it.
+        /// Why, as the API server says it.
         why: String,
+        /// The HTTP status.
+        code: u16,
+        /// Whether it is because we may not.
+        denied: bool,
     },
     /// The API server did not answer in time.
     #[error("could not {what}: the API server did not answer within {}", humantime::format_duration(*.deadline))]
@@ -142,28 +147,27 @@ pub enum ClusterError {
 impl ClusterError {
     /// The HTTP status that the API server answered with, if it did.
     #[must_use]
-    pub fn status(&self) -> Option<u16> {
+    pub const fn status(&self) -> Option<u16> {
         match self {
-            Self::Call { source, .. } => match source.as_ref() {
-                kube::Error::Api(status) => Some(status.code),
-                _ => None,
-            },
-            Self::Denied { .. } => Some(FORBIDDEN),
+            Self::Refused { code, .. } => Some(*code),
             _ => None,
         }
     }
 
     /// A call that the API server did not do.
     pub(crate) fn of(what: String, source: kube::Error) -> Self {
-        let denied = match &source {
-            // The same status is that of a quota, and of pod security.
-            kube::Error::Api(status) if status.code == FORBIDDEN && status.message.contains(" cannot ") => Some(status.message.clone()),
-            kube::Error::UpgradeConnection(error) if error.to_string().contains("403") => Some("it is forbidden".to_owned()),
-            _ => None,
-        };
-        match denied {
-            Some(why) => Self::Denied { what, why },
-            None => Self::Call { what, source: Box::new(source) },
+        match source {
+            kube::Error::Api(status) => {
+                let why = if status.message.is_empty() { format!("{} ({})", status.reason, status.code) } else { status.message.clone() };
+                // The same status is that of a quota, and of pod security.
+                let denied = status.code == FORBIDDEN && why.contains(" cannot ");
+                Self::Refused { what, why, code: status.code, denied }
+            }
+            // A port or a shell: the reason stays with the API server.
+            kube::Error::UpgradeConnection(UpgradeConnectionError::ProtocolSwitch(code)) if code.as_u16() == FORBIDDEN => {
+                Self::Refused { what, why: "it is forbidden".to_owned(), code: FORBIDDEN, denied: true }
+            }
+            other => Self::Call { what, source: Box::new(other) },
         }
     }
 }
@@ -394,7 +398,7 @@ mod tests {
         assert!(denied.to_string().contains("cannot patch resource") && denied.to_string().contains("comeback preflight"), "{denied}");
         assert_eq!(denied.status(), Some(403));
         let quota = refused("pods \"p\" is forbidden: exceeded quota: q");
-        assert!(matches!(quota, ClusterError::Call { .. }), "{quota:?}");
+        assert!(quota.to_string().ends_with("exceeded quota: q"), "{quota}");
     }
 
     #[test]

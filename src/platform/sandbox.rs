@@ -53,7 +53,7 @@ struct PowerAnswer {
 impl SandboxPlatform {
     /// Its timers run twenty times as fast as Kubernetes' own, so that a trial takes seconds; the proportions are kept.
     pub const DEFAULTS: Defaults = Defaults {
-        steady_for: Duration::from_millis(500),
+        steady_for: Duration::from_millis(400),
         stable_for: Duration::from_millis(500),
         give_up_after: Duration::from_secs(15),
         heartbeat: Duration::from_millis(500),

@@ -54,7 +54,11 @@ impl Trial<'_> {
         match injection.after {
             None => {
                 let back = self.back_from_the_last(last).await?;
-                let why = "the database did not come back from the fault before, so there was nothing to break";
+                let why = if last.seen {
+                    "the database did not come back from the fault before, so there was nothing to break"
+                } else {
+                    "nothing was seen of the fault before, and the database neither went away nor came back"
+                };
                 Ok(if back { Ok(()) } else { Err(why.to_owned()) })
             }
             Some(After::Elapsed(time)) => {
@@ -144,7 +148,9 @@ impl Trial<'_> {
                 return Ok(None);
             }
         }
-        if let Some(seen) = self.unless_interrupted(fault.confirm(&scene, &aim)).await? {
+        let seen = self.unless_interrupted(fault.confirm(&scene, &aim)).await?;
+        let is_seen = seen.is_some();
+        if let Some(seen) = seen {
             self.say(EventKind::FaultConfirmed(index, seen)).await;
             // Of what lasts, the last look before it is undone counts; this one is there if that fails.
             if let Ok(facts) = self.unless_interrupted(fault.witness(&scene, &aim)).await?
@@ -160,6 +166,7 @@ impl Trial<'_> {
             pod: aim.pod,
             node: aim.node,
             called,
+            seen: is_seen,
             lasts: lasting.is_some(),
             lifted,
         }))
@@ -191,6 +198,8 @@ pub(super) struct Injected {
     /// The node that it hits, for a fault of a node.
     node: Option<String>,
     called: Instant,
+    /// Whether its effect was seen.
+    seen: bool,
     pub(super) lasts: bool,
     /// Is cancelled when what it did was undone.
     pub(super) lifted: CancellationToken,

@@ -527,7 +527,11 @@ pub(super) async fn undo(cluster: &Cluster, platform: &Platform, recorder: &Reco
     if error.is_none() {
         error = journal.end(entry.number).await.err().map(|error| chain(&error));
     }
-    let undone = Undone { entry: entry.number, what: entry.undo.to_string(), error };
+    let what = entry.undo.to_string();
+    // The call has often the same name.
+    let told_twice = format!("could not {what}: ");
+    let error = error.map(|error| error.strip_prefix(&told_twice).map(ToOwned::to_owned).unwrap_or(error));
+    let undone = Undone { entry: entry.number, what, error };
     recorder.record(Some(entry.trial), EventKind::Undone(undone)).await;
 }
 
