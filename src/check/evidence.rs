@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use crate::{
-    event::{Answer, Moment, Outcome, PodFacts, Side, Sighting, Snapshot, Stream, Victim, WitnessTime},
+    event::{Answer, AttemptRun, Moment, Outcome, PodFacts, Side, Sighting, Snapshot, Stream, Victim, WitnessTime},
     measure::{FaultHistory, TrialHistory},
     result::{Evidence, EvidenceRole},
     scenario::{After, Cue, DelayNetwork, FaultSpec, SlowVolume, TaintEffect, TaintNode, Toll},
@@ -380,28 +380,43 @@ fn came_during(
 
 /// Whether it was called before the database had taken a write again since the fault before.
 ///
-/// The run calls it when it sees a server that is not ready; by the time that the call is there, it may be.
+/// The run calls it when it sees a server that is not ready; by the time that the call is there, it may be. A write that may have been taken before the call
+/// speaks against it, and one that was refused, or still open when it came, has to speak for it.
 fn came_while_recovering(trial: &TrialHistory, index: usize, name: &str, fault: &FaultHistory, label: &str) -> (Evidence, Option<String>) {
     let doubt = trial.clock_doubt().unwrap_or_else(|| trial.doubt_so_far());
     let before = index.checked_sub(1).map(|before| &trial.faults[before]);
-    let broken = before.and_then(|before| before.confirmed.as_ref()).map(|(at, _)| *at);
-    // The one that was broken may take writes until it has ended.
+    // What was broken may take writes until it has ended: where the server does not tell its life, only from then on.
     let old_life = before.and_then(|before| before.victim.as_ref()?.life.as_ref());
-    let called = fault.called.unwrap_or_default();
-    let runs = trial.attempts.iter().filter(|attempt| attempt.stream == Stream::WriteNew).filter_map(|attempt| attempt.run.as_ref());
-    let taken = runs
-        .filter(|run| run.outcome == Outcome::Acknowledged)
-        .filter(|run| old_life.is_none() || run.incarnation.as_ref() != old_life)
-        .filter(|run| broken.is_some_and(|broken| run.started >= broken.plus(doubt)) && run.ended.plus(doubt) < called)
-        .count();
-    let seen = broken.is_some() && taken == 0;
-    let evidence = Evidence {
-        what: format!("writes taken between the fault before and the call{label}"),
-        before: Some("none may be".to_owned()),
-        after: Some(if seen { "none".to_owned() } else { taken.to_string() }),
-        role: if seen { EvidenceRole::Proof } else { EvidenceRole::Missing },
+    let ended = before.and_then(|before| before.confirmed.as_ref()).map(|(at, _)| *at);
+    let (broken, called) = (before.and_then(|before| before.called), fault.called.unwrap_or_default());
+    let runs = || trial.attempts.iter().filter(|attempt| attempt.stream == Stream::WriteNew).filter_map(|attempt| attempt.run.as_ref());
+    let is_taken = |run: &AttemptRun| {
+        let by_another = match (&run.incarnation, old_life) {
+            (Some(life), Some(old)) => life != old,
+            _ => ended.is_none_or(|ended| run.started >= ended),
+        };
+        run.outcome == Outcome::Acknowledged
+            && by_another
+            && broken.is_some_and(|broken| run.ended >= broken)
+            && run.ended < called.plus(doubt)
     };
-    (evidence, (!seen).then(|| format!("`{name}`{label}: the database had recovered from the fault before when it was called")))
+    let is_missed = |run: &AttemptRun| {
+        let within = broken.is_some_and(|broken| run.ended >= broken.plus(doubt)) && run.started.plus(doubt) < called;
+        within && (run.outcome != Outcome::Acknowledged || run.ended >= called.plus(doubt))
+    };
+    let (taken, missed) = (runs().filter(|run| is_taken(run)).count(), runs().filter(|run| is_missed(run)).count());
+    let missing = match (taken, missed) {
+        (0, 0) => Some("nothing shows that the database was away when it was called"),
+        (0, _) => None,
+        _ => Some("the database had recovered from the fault before when it was called"),
+    };
+    let evidence = Evidence {
+        what: format!("writes between the fault before and the call{label}"),
+        before: Some("some missed, none taken".to_owned()),
+        after: Some(format!("{missed} missed, {taken} taken")),
+        role: if missing.is_none() { EvidenceRole::Proof } else { EvidenceRole::Missing },
+    };
+    (evidence, missing.map(|missing| format!("`{name}`{label}: {missing}")))
 }
 
 /// Whether a write broke off because of the call, and before the next fault was called: what fails later may be that one's doing.
@@ -655,11 +670,16 @@ mod tests {
             trial.faults[1].called = Some(Moment(at * 1_000_000));
             proof(trial).missing
         };
-        assert_eq!(called_at(&mut trial, 300), [""; 0], "the first good write is answered at 410 ms");
+        assert_eq!(called_at(&mut trial, 350), [""; 0], "two writes were refused, and the next good one is answered at 410 ms");
         let late = ["`killProcess` (fault 2): the database had recovered from the fault before when it was called"];
+        assert_eq!(called_at(&mut trial, 411), late);
         assert_eq!(called_at(&mut trial, 900), late);
-        trial.faults[0].confirmed = None;
-        assert!(called_at(&mut trial, 300).contains(&late[0].to_owned()), "nobody knows from when on a write would count");
+        let unknown = ["`killProcess` (fault 2): nothing shows that the database was away when it was called"];
+        assert_eq!(called_at(&mut trial, 180), unknown, "no write was tried in between");
+        // A server that does not tell its life: what it took counts from the end of the one before.
+        trial.faults[0].victim.as_mut().unwrap().life = None;
+        assert_eq!(called_at(&mut trial, 350), [""; 0]);
+        assert_eq!(called_at(&mut trial, 900), late);
     }
 
     #[test]

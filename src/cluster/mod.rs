@@ -160,7 +160,7 @@ impl ClusterError {
             kube::Error::Api(status) => {
                 let why = if status.message.is_empty() { format!("{} ({})", status.reason, status.code) } else { status.message.clone() };
                 // The same status is that of a quota, and of pod security.
-                let denied = status.code == FORBIDDEN && why.contains(" cannot ");
+                let denied = status.code == FORBIDDEN && why.contains(" is forbidden: User ");
                 Self::Refused { what, why, code: status.code, denied }
             }
             // A port or a shell: the reason stays with the API server.

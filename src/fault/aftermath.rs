@@ -15,7 +15,7 @@ use crate::{
     cluster::View,
     event::{PodFacts, Settings},
     platform::Power,
-    scenario::{Assist, CrashNode, FaultSpec},
+    scenario::{After, Assist, CrashNode, FaultSpec, Injection},
 };
 
 /// The taint that tells Kubernetes that a node is off for certain.
@@ -46,16 +46,21 @@ impl FaultSpec {
         Some(Aftermath { restore_after: Some(lasts), assist: Assist::None })
     }
 
-    /// How long it may be, in a trial of so many faults with these settings, until what it did is undone: from then on, and a little later, what it did may mend
+    /// How long it may be, in a trial of these faults with these settings, until what it did is undone: from then on, and a little later, what it did may mend
     /// by itself.
     #[must_use]
-    pub fn undone_within(&self, platform: &str, settings: &Settings, faults: usize) -> Duration {
+    pub fn undone_within(&self, platform: &str, settings: &Settings, faults: &[Injection]) -> Duration {
         match self {
             Self::CrashNode(CrashNode { restore_after: Some(after), .. }) => after.0,
-            // When the recovery is over. It, and that from each fault beside, is given up.
-            Self::CrashNode(_) | Self::RebootNode(_) => {
-                settings.give_up_after * (u32::try_from(faults).unwrap_or(u32::MAX).saturating_add(1))
-            }
+            // When the recovery is over. It, and that from each fault beside, is given up; and they may come late, and last.
+            Self::CrashNode(_) | Self::RebootNode(_) => faults.iter().fold(settings.give_up_after, |sum, injection| {
+                let late = match injection.after {
+                    Some(After::Elapsed(time)) => time.0,
+                    _ => Duration::ZERO,
+                };
+                let lasts = injection.fault.lasting(platform, settings.lasting).unwrap_or_default();
+                sum.saturating_add(settings.give_up_after).saturating_add(late).saturating_add(lasts)
+            }),
             _ => self.lasting(platform, settings.lasting).unwrap_or(settings.lasting),
         }
     }

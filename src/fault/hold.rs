@@ -48,7 +48,8 @@ pub(super) async fn aim_at_volume(scene: &Scene<'_>, hurt: impl FnOnce(String) -
 
 /// Hurts it, for as long as the fault lasts at most.
 pub(super) async fn begin(scene: &Scene<'_>, aim: &Aim) -> Result<String, FaultError> {
-    let hurt = aim.hurt.as_ref().expect("aiming has said what is hurt");
+    let hurt =
+        aim.hurt.as_ref().ok_or_else(|| FaultError::NotPossible("nobody has said what it hurts: a defect of comeback".to_owned()))?;
     scene.platform.begin(hurt, scene.lasting).await?;
     Ok(format!("begun: {hurt}"))
 }

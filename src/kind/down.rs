@@ -43,7 +43,7 @@ pub async fn down(name: &Name, force: bool, audience: &dyn Audience) -> Result<D
         {
             return Err(error.into());
         }
-        give_back_devices(&kind, &nodes, audience).await?;
+        give_back_devices(&kind, &nodes, audience).await;
     }
     audience.step("removing the cluster");
     let what = format!("remove cluster `{name}`");
@@ -55,6 +55,7 @@ pub async fn down(name: &Name, force: bool, audience: &dyn Audience) -> Result<D
     }
     if volumes {
         audience.step("removing the volumes");
+        give_back_the_rest(&kind, nodes.first()).await?;
         remove_folder(&kind, nodes.first()).await?;
     }
     let network = remove_network(&kind).await?;
@@ -82,18 +83,34 @@ async fn refuse_under_a_run(kind: &Kind, nodes: &[NodeContainer], audience: &dyn
     Ok(())
 }
 
-/// The loop devices of the volumes are the machine's, and outlive the nodes. Asked of any node that still runs; without one, of a container that is made
-/// for it.
-async fn give_back_devices(kind: &Kind, nodes: &[NodeContainer], audience: &dyn Audience) -> Result<(), KindError> {
+/// The loop devices of the volumes are the machine's, and outlive the nodes. A node that runs gives them back; where none can, it is done when they are gone.
+async fn give_back_devices(kind: &Kind, nodes: &[NodeContainer], audience: &dyn Audience) {
     audience.step("giving the volumes' devices back");
-    if let Some(node) = nodes.iter().find(|node| node.is_running()) {
-        return volumes::detach(&kind.docker, node).await;
+    // The control plane first: a brake on a volume is there.
+    let (workers, others): (Vec<_>, Vec<_>) = nodes.iter().filter(|node| node.is_running()).partition(|node| node.is_worker());
+    for node in others.into_iter().chain(workers) {
+        if volumes::detach(&kind.docker, node).await.is_ok() {
+            return;
+        }
     }
-    let known = nodes.first().map(|node| node.image.clone()).or_else(|| kind.folder.remembered_image());
-    match known {
-        Some(image) => volumes::detach_without_nodes(&kind.docker, &image, kind.folder.path()).await,
-        None => Ok(()),
+}
+
+/// The same where no node runs any more, or none could: what is still attached would stay so until the machine is started anew.
+async fn give_back_the_rest(kind: &Kind, node: Option<&NodeContainer>) -> Result<(), KindError> {
+    if !volumes::any_in(kind.folder.path()) {
+        return Ok(());
     }
+    let known = node.map(|node| node.image.clone()).into_iter().chain(kind.folder.remembered_image());
+    let mut failed = None;
+    for image in known.chain(kind.docker.node_images().await?) {
+        match volumes::detach_without_nodes(&kind.docker, &image, kind.folder.path()).await {
+            Ok(()) => return Ok(()),
+            Err(error) => {
+                failed.get_or_insert(error);
+            }
+        }
+    }
+    Err(failed.unwrap_or_else(|| KindError::Devices { folder: kind.folder.path().to_owned() }))
 }
 
 /// The files in it belong to the users of the containers. Where we may not remove them, a container may.

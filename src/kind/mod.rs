@@ -25,7 +25,7 @@ pub mod tool;
 mod up;
 mod volumes;
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 
 use kube::config::Kubeconfig;
 
@@ -170,6 +170,19 @@ pub enum KindError {
         /// Its name.
         name: Name,
     },
+    /// Nobody can give the loop devices back.
+    #[error(
+        "the volumes in `{}` have loop devices, and there is no image of kind's nodes to give them back with (hint: `losetup --list`, then \
+         `losetup --detach` those whose file is there; then `comeback cluster down` again)",
+        folder.display()
+    )]
+    Devices {
+        /// The folder of the volumes.
+        folder: PathBuf,
+    },
+    /// A run left something undone there.
+    #[error("{0} (hint: `comeback heal --on kind-{1}` first: what is put up over it would hide it)")]
+    LeftUndone(String, Name),
     /// A run is at work there.
     #[error("run {holder} is at work on cluster `{name}`: {remedy}")]
     InUse {

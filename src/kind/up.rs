@@ -25,6 +25,7 @@ use crate::{
         self, DeployError, Engine, ImageFrom, Installed, PORT, Storage, USER_ID, Workload, knock,
         wait::{Look, until, until_up},
     },
+    fault::heal,
     scenario::TargetShape,
 };
 
@@ -155,6 +156,9 @@ impl Steps<'_> {
         self.export(&kind).await?;
         self.ready(&cluster, &nodes).await?;
 
+        if let Some(left) = heal::left_undone(&cluster).await? {
+            return Err(KindError::LeftUndone(left.to_string(), name.clone()));
+        }
         let installed = self.installed(&cluster).await?;
         let wanted = self.wanted(&kind, installed.as_ref(), &nodes).await?;
         *self.client.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(cluster.clone());
@@ -281,7 +285,10 @@ impl Steps<'_> {
         })?;
         kind.folder.mark_made(&json!({"comeback": env!("CARGO_PKG_VERSION"), "nodeImage": image}))?;
         self.reach(Stage::Filling);
-        kind.nodes().await
+        let nodes = kind.nodes().await?;
+        // For whoever has to clean up when they are gone, by whatever way.
+        kind.remember_image(&nodes)?;
+        Ok(nodes)
     }
 
     /// Has the images that nobody can make on this machine, before a cluster is made that would be of no use without them.

@@ -3,7 +3,7 @@
 //! A size of its own is what lets a fault fill a volume without filling the disk of this machine. `volumes.bash` says how it is done, and is on every node:
 //! what is mounted goes with a node's power, and is mounted again before its kubelet starts.
 
-use std::path::Path;
+use std::{fs, path::Path};
 
 use super::{KindError, NodeContainer, config::MOUNT, docker::Docker};
 use crate::deploy::USER_ID;
@@ -14,22 +14,28 @@ const PLACE: &str = "/etc/comeback-volumes.bash";
 /// The unit of systemd that runs it.
 const UNIT: &str = "comeback-volumes.service";
 
-/// Tells whether a node can mount such volumes, by doing it.
+/// Tells whether volumes can be made so: what is there already decides, and else what a node can do.
 ///
 /// # Errors
 /// Why not.
 pub(super) async fn can(docker: &Docker, node: &NodeContainer) -> Result<(), String> {
     run(docker, node, "try a volume of a size of its own", &["try"]).await.map(drop).map_err(|error| match error {
-        KindError::Tool(error) => error.last().to_owned(),
+        KindError::Tool(error) if !error.last().is_empty() => error.last().to_owned(),
         other => other.to_string(),
     })
+}
+
+/// Whether a folder of this machine holds volumes that have loop devices.
+pub(super) fn any_in(folder: &Path) -> bool {
+    let entries = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    entries(folder).flat_map(|engine| entries(&engine).collect::<Vec<_>>()).any(|path| path.extension().is_some_and(|end| end == "img"))
 }
 
 /// Mounts what is there into this node, now and whenever it starts.
 pub(super) async fn mount(docker: &Docker, node: &NodeContainer) -> Result<(), KindError> {
     let unit = format!(
         "[Unit]\nDescription=Volumes of comeback\nBefore=kubelet.service\n\
-         [Service]\nType=oneshot\nExecStart=/bin/bash {PLACE} mount\nTimeoutStartSec=60\n\
+         [Service]\nType=oneshot\nExecStart=/bin/bash {PLACE} mount\nTimeoutStartSec=60\nRestart=on-failure\nRestartSec=2\n\
          [Install]\nWantedBy=multi-user.target\n"
     );
     let install = format!(

@@ -7,7 +7,10 @@
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DeleteParams, LogParams, PostParams, Preconditions};
+use kube::{
+    ResourceExt as _,
+    api::{DeleteParams, ListParams, LogParams, PostParams, Preconditions},
+};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
@@ -69,6 +72,16 @@ async fn until_it_ended(cluster: &Cluster, name: &str, node: &str) -> Result<Str
         }
         sleep(PERIOD).await;
     }
+}
+
+/// Removes those that are there, whoever sent them.
+pub async fn remove_all(cluster: &Cluster) -> Result<(), ClusterError> {
+    let selector = format!("app.kubernetes.io/managed-by=comeback,app.kubernetes.io/component={COMPONENT}");
+    let pods = cluster.namespaced::<Pod>();
+    for pod in cluster.call("list the node helpers", pods.list(&ListParams::default().labels(&selector))).await?.items {
+        remove(cluster, &pod.name_any(), &pod.metadata.uid.unwrap_or_default()).await?;
+    }
+    Ok(())
 }
 
 async fn remove(cluster: &Cluster, name: &str, uid: &str) -> Result<(), ClusterError> {

@@ -251,9 +251,10 @@ impl KindPlatform {
             }
             None => node = hurt.node().unwrap_or_default().to_owned(),
         }
-        // What is off is not hurt any more, and has lost its rules with its power; what stands still has them, and says so when it is asked.
+        // What is off is not hurt any more, and has lost its rules with its power; what stands still has them, and says so when it is asked. A volume is hurt on
+        // its disk, which has no power to lose: there the node has to run.
         let container = self.of_role(&node, role).await?;
-        if !container.running && !container.paused && verb != "begin" {
+        if !container.running && !container.paused && verb != "begin" && hurt.volume().is_none() {
             return Ok(String::new());
         }
         let head = ["bash", "-c", NODE_SCRIPT, "comeback-node", verb, seconds];
@@ -315,7 +316,7 @@ async fn have_own_size(cluster: &Cluster) -> Result<(), String> {
     let found = cluster.call("list the volumes with a size of their own", cluster.all::<PersistentVolume>().list(&params)).await;
     match found {
         Ok(found) if !found.items.is_empty() => Ok(()),
-        Ok(_) => Err("the volumes are folders of this machine: what hurts one of them hurts the whole machine".to_owned()),
+        Ok(_) => Err("the volumes are folders of this machine: what hurts one of them hurts the whole machine (hint: `comeback cluster down`, then `up`)".to_owned()),
         Err(error) => Err(format!("whether the volumes have a size of their own is not known: {}", chain(&error))),
     }
 }

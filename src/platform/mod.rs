@@ -16,7 +16,7 @@ mod cluster;
 mod dead_man;
 pub mod docker;
 mod exec;
-mod helper;
+pub mod helper;
 pub mod hurt;
 mod kind;
 pub mod processes;

@@ -182,12 +182,15 @@ case $verb:$what in
 
     begin:unattachable-volume)
         own_file_system
-        # Who has it keeps it: a mount follows the folder, not its name.
+        # Who has it keeps it: a mount follows the folder, not its name. A file in its place, because a runtime that starts a container anew would make
+        # a folder that is missing.
         [[ -d $home/data.refused ]] || { dead_man && date +%s >"$home/.comeback-refused" && mv -T "$first" "$home/data.refused"; } ||
             fail "$first could not be put aside"
+        [[ -e $first ]] || : >"$first" || fail "nothing could be put in the place of $first"
         ;;
     end:unattachable-volume)
         own_file_system
+        [[ ! -f $first ]] || rm -f "$first"
         [[ ! -d $home/data.refused ]] || mv -T "$home/data.refused" "$first" || fail "$first could not be put back"
         [[ -d $first ]] || fail "$first is nowhere"
         rm -f "$home/.comeback-refused"
@@ -195,7 +198,7 @@ case $verb:$what in
         ;;
     look:unattachable-volume)
         own_file_system
-        if [[ -d $home/data.refused ]]; then
+        if [[ -d $home/data.refused && ! -d $first ]]; then
             printf 'refusal to attach\tset\n'
             printf 'since\t%s\n' "$(<"$home/.comeback-refused")"
         else

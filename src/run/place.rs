@@ -21,7 +21,7 @@ use crate::{
     event::{Clock, PodFacts},
     fault::heal::{self, LeftUndone},
     kind,
-    platform::{Defaults, Platform, PlatformError, SandboxPlatform},
+    platform::{Defaults, Platform, PlatformError, SandboxPlatform, helper},
     prober::{
         Likeness, Note, Prober,
         pod::{self, PodError, ProberPod},
@@ -67,6 +67,7 @@ pub struct OnCluster {
     kubernetes: String,
     context: String,
     installed: Installed,
+    api_only: bool,
 }
 
 /// A cluster that a run was to take place on is of no use.
@@ -102,6 +103,11 @@ pub enum ConnectError {
 }
 
 impl OnCluster {
+    /// The command that puts right what a run leaves there.
+    fn remedy(&self) -> String {
+        format!("comeback heal --on {}{}", self.context, if self.api_only { " --api-only" } else { "" })
+    }
+
     /// The context of the kubeconfig by which it was found.
     #[must_use]
     pub fn context(&self) -> &str {
@@ -137,11 +143,12 @@ impl OnCluster {
         let kubernetes = cluster.version().await.map_err(unusable)?;
         let read = Installed::read(&cluster).await;
         let installed = read.map_err(|source| ConnectError::Database { context: context.clone(), source })?;
+        let cluster = Cluster::new(cluster.client(), Workload::target(installed.shape));
         let image = Some(installed.own_image.as_str());
         let platform =
             if api_only { Platform::by_api(&cluster, image) } else { Platform::detect(&cluster, image).await.map_err(unusable)? };
         platform.works().map_err(|source| ConnectError::Platform { context: context.clone(), source })?;
-        Ok(Self { cluster, platform, kubernetes, context, installed })
+        Ok(Self { cluster, platform, kubernetes, context, installed, api_only })
     }
 }
 
@@ -170,7 +177,7 @@ impl On {
     pub fn remedy(&self) -> Option<String> {
         match self {
             Self::Sandbox(_) => None,
-            Self::Cluster(there) => Some(format!("comeback heal --on {}", there.context)),
+            Self::Cluster(there) => Some(there.remedy()),
         }
     }
 
@@ -232,7 +239,7 @@ pub(super) struct Place {
 
 enum Site {
     Sandbox { sandbox: Sandbox, workload: Box<Workload> },
-    Cluster { context: String, installed: Box<Installed> },
+    Cluster { context: String, remedy: String, installed: Box<Installed> },
 }
 
 /// What a trial finds ready.
@@ -267,8 +274,9 @@ impl Place {
                 (cluster, platform, kubernetes, Site::Sandbox { sandbox, workload })
             }
             On::Cluster(there) => {
-                let OnCluster { cluster, platform, kubernetes, context, installed } = *there;
-                (cluster, platform, kubernetes, Site::Cluster { context, installed: Box::new(installed) })
+                let remedy = there.remedy();
+                let OnCluster { cluster, platform, kubernetes, context, installed, .. } = *there;
+                (cluster, platform, kubernetes, Site::Cluster { context, remedy, installed: Box::new(installed) })
             }
         };
         Ok(Self { cluster, platform, kubernetes, run: run.to_owned(), site, shape: None, prober: None })
@@ -382,6 +390,8 @@ impl Place {
             // Also one that was just being put up when the run was interrupted.
             Site::Cluster { .. } if left.is_empty() => {
                 left.extend(pod::remove_all(&self.cluster, Some(&self.run)).await.err().iter().map(|error| chain(error)));
+                // One that was at work when the run was interrupted. Nobody else has any here: the lease keeps them out.
+                left.extend(helper::remove_all(&self.cluster).await.err().iter().map(|error| chain(error)));
             }
             Site::Cluster { .. } | Site::Sandbox { .. } => {}
         }
@@ -392,7 +402,7 @@ impl Place {
     pub(super) fn remedy(&self) -> String {
         match &self.site {
             Site::Sandbox { .. } => "it goes with the sandbox".to_owned(),
-            Site::Cluster { context, .. } => format!("or `comeback heal --on {context}`"),
+            Site::Cluster { remedy, .. } => format!("or `{remedy}`"),
         }
     }
 

@@ -25,6 +25,9 @@ const LEFT_IN_A_NODE: &str = "systemctl list-units --all --plain --no-legend 'co
     tc qdisc | grep netem
     systemctl is-active --quiet kubelet || echo 'the kubelet does not run'
     ls /etc/kubernetes/comeback 2>/dev/null
+    for image in /var/comeback/*/*.img; do
+        [[ ! -f $image ]] || mountpoint --quiet \"${image%.img}\" || echo \"$image is not mounted\"
+    done
     ls -d /var/comeback/*/*/.comeback-* /var/comeback/*/*/data.refused 2>/dev/null
     true";
 

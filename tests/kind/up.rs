@@ -94,6 +94,9 @@ impl Bed {
     #[track_caller]
     fn is_gone(&self) {
         assert_eq!(self.containers(), 0);
+        let devices = Command::new("losetup").args(["--list", "--noheadings", "--output", "BACK-FILE"]).output().expect("start losetup");
+        let devices = String::from_utf8_lossy(&devices.stdout).into_owned();
+        assert!(!devices.contains("(deleted)"), "its loop devices are given back: {devices}");
         assert!(!Path::new("/var/tmp/comeback/kind").join(self.name).exists(), "its folder is gone");
         let kubeconfig = fs::read_to_string(self.folder.path().join("kubeconfig")).unwrap_or_default();
         assert!(!kubeconfig.contains(self.name), "{kubeconfig}");
@@ -187,6 +190,8 @@ fn an_up_that_was_cut_short_is_made_anew() {
     let told = bed.ends_with(0, "up", &["--engine", "sqld", "--workers", "2"]);
     assert!(told.contains("never finished"), "{told}");
     assert_eq!(bed.status()["up"], true);
+    // What kind alone removes leaves the folder, and the devices of the volumes in it.
+    assert!(bed.kind(&["delete", "cluster", "--name", bed.name]).success());
     bed.ends_with(0, "down", &[]);
     bed.is_gone();
 }

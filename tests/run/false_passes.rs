@@ -1,4 +1,5 @@
-//! What other tools have called passed, found in their code and their bug lists: one test each, and none of it passes here.
+//! What other tools have called passed, found in their code and their bug lists. None of it passes here: what a whole run can show is below, the rest where the
+//! table says.
 //!
 //! | the false pass | here |
 //! |---|---|
@@ -8,7 +9,7 @@
 //! | `Ready` of what was never touched is taken for a recovery | the same pod afterwards is no evidence |
 //! | an unknown action, or a misspelt parameter, is a line in the log | the file is refused, all of it |
 //! | a trial without probes has a success rate of 100% | a record without attempts is not passed |
-//! | the exit code of a command in the container is ignored | what it says is an error |
+//! | the exit code of a command in the container is ignored | what it says is an error (`platform::exec`, `platform::signal`) |
 //! | a failed action does not fail the run | the gravest verdict is the exit code, whichever comes last |
 //! | recovered after the limit, exit code 0 | the bounds are held against the limit |
 //! | the clean-up failed, exit code 0 | an exit code of its own |

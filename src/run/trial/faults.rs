@@ -91,7 +91,7 @@ impl Trial<'_> {
         let (stop, fault) = (self.shutdown.clone(), &injection.fault);
         let lasting = fault.lasting(self.platform.name(), self.plan.settings.lasting);
         let scene = self.scene(watches, &stop);
-        let undone_within = fault.undone_within(self.platform.name(), &self.plan.settings, self.plan.scenario.faults.len());
+        let undone_within = fault.undone_within(self.platform.name(), &self.plan.settings, &self.plan.scenario.faults);
         let scene = Scene { lasting: undone_within, ..scene };
         // One that comes before the database is back may have to wait until there is something to hit.
         let patience = if injection.after.is_some() || injection.during.is_some() { AIM_DEADLINE } else { Duration::ZERO };

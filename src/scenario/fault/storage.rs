@@ -15,7 +15,7 @@ pub struct FillVolume {
     pub lasts: Option<Limit>,
 }
 
-/// Makes every flush to the database's volume take longer.
+/// Makes flushes to the database's volume take longer: each of them, or on kind at least half.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct SlowVolume {
