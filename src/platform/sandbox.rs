@@ -54,7 +54,7 @@ impl SandboxPlatform {
     /// Its timers run twenty times as fast as Kubernetes' own, so that a trial takes seconds; the proportions are kept.
     pub const DEFAULTS: Defaults = Defaults {
         steady_for: Duration::from_millis(400),
-        stable_for: Duration::from_millis(500),
+        stable_for: Duration::from_millis(400),
         give_up_after: Duration::from_secs(15),
         heartbeat: Duration::from_millis(500),
         start_within: Duration::from_secs(30),

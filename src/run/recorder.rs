@@ -35,6 +35,8 @@ pub struct Live {
     pub trial: Option<u32>,
     /// How long the headline stream has been without a failure.
     pub streak: Streak,
+    /// When the latest attempt of the headline stream ended that was not acknowledged.
+    pub missed: Option<Moment>,
     /// The first attempt that shows the recovery from the last fault: its number, and when it was due.
     pub first_good: Option<(u64, Moment)>,
     /// Why the record cannot be written any more.
@@ -201,11 +203,13 @@ impl Book {
             (EventKind::Attempt(attempt), trial) if attempt.stream == Stream::WriteNew => {
                 // Once there is one it stays; before, only an acknowledgement can be it. So no attempt is looked at over and over.
                 let acknowledged = attempt.run.as_ref().is_some_and(|run| run.outcome == Outcome::Acknowledged);
+                let missed = attempt.run.as_ref().filter(|_| !acknowledged).map(|run| run.ended);
                 let wanted = acknowledged && self.publish.borrow().first_good.is_none();
                 let good = if wanted { self.first_good(trial) } else { None };
                 self.publish.send_if_modified(|live| {
                     if live.trial == trial {
                         live.streak.push(attempt);
+                        live.missed = live.missed.max(missed);
                         live.first_good = live.first_good.or(good);
                     }
                     live.trial == trial

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::{RETRY_PERIOD, Stop, Trial};
 use crate::{
     cluster::{ClusterError, View, chain, watch::Watches},
-    event::{EventKind, PodFacts, Step, Victim, Witness, WitnessTime},
+    event::{EventKind, Moment, PodFacts, Step, Victim, Witness, WitnessTime},
     fault::{Aim, Fault as _, FaultError, Scene},
     platform::PlatformError,
     run::beside::Followed,
@@ -68,9 +68,26 @@ impl Trial<'_> {
             Some(After::Seen(cue)) => {
                 let deadline = self.plan.settings.give_up_after;
                 let seen = watches.wait_until(cue.name(), deadline, |view| is_so(cue, view, last).then_some(()));
-                Ok(self.unless_stopped(seen).await?.map_err(|not_seen| format!("what it was to come after: {not_seen}")))
+                if let Err(not_seen) = self.unless_stopped(seen).await? {
+                    return Ok(Err(format!("what it was to come after: {not_seen}")));
+                }
+                if cue == Cue::Recovering {
+                    self.until_missed(last).await?;
+                }
+                Ok(Ok(()))
             }
         }
+    }
+
+    /// Waits until a write was missed since that fault: a server that nobody has missed yet cannot be shown to be recovering. Not for long, because meanwhile it
+    /// may have recovered; the evidence tells.
+    async fn until_missed(&self, last: &Injected) -> Result<(), Stop> {
+        let since = last.called_at.plus(self.prober.doubt());
+        let mut live = self.recorder.live();
+        let missed = live.wait_for(|live| live.missed.is_some_and(|missed| missed >= since) || live.broken.is_some());
+        let patience = self.plan.scenario.probe.every.0 * 4;
+        let _ = self.unless_stopped(timeout(patience, missed)).await?;
+        Ok(())
     }
 
     /// A random part of the cluster's heartbeat, so that trials do not all hit the same phase of its clockwork.
@@ -127,7 +144,7 @@ impl Trial<'_> {
         // Writing that down may have taken long.
         self.alone()?;
         self.say(EventKind::FaultCalled(index)).await;
-        let called = Instant::now();
+        let (called, called_at) = (Instant::now(), self.recorder.clock().now());
         if matches!(fault, FaultSpec::StopApiServer(_)) {
             self.lease.excuse(called + scene.lasting + API_SERVER_BACK_WITHIN);
         }
@@ -166,6 +183,7 @@ impl Trial<'_> {
             pod: aim.pod,
             node: aim.node,
             called,
+            called_at,
             seen: is_seen,
             lasts: lasting.is_some(),
             lifted,
@@ -198,6 +216,8 @@ pub(super) struct Injected {
     /// The node that it hits, for a fault of a node.
     node: Option<String>,
     called: Instant,
+    /// The same, as the record has it.
+    called_at: Moment,
     /// Whether its effect was seen.
     seen: bool,
     pub(super) lasts: bool,
