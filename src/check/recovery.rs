@@ -29,7 +29,8 @@ pub(super) fn recovery(trial: &TrialHistory) -> Finding {
     }
 }
 
-/// What is wrong with the longest outage that an earlier fault made, if it is not within the limit. One that only the last fault made is its recovery.
+/// What is wrong with the outages that earlier faults made, if one is not within the limit: first one that is certainly beyond it, else one that may be. One that
+/// only the last fault made is its recovery.
 fn every_outage(trial: &TrialHistory) -> Option<Finding> {
     let (limit, first) = (trial.plan.settings.recovery_within?, trial.first_call()?);
     let calls: Vec<Moment> = trial.called().filter_map(|(_, fault)| fault.called).collect();
@@ -45,13 +46,13 @@ fn every_outage(trial: &TrialHistory) -> Option<Finding> {
         };
         Some(Bounded { at: hi, lo: outage.length.lo.min(hi?), hi })
     });
-    let longest = earlier.max_by_key(|length| length.hi)?;
-    let took = format!("an outage took {}", bounded(&longest));
-    if longest.lo > limit {
-        return Some(Finding::failed(format!("{took}, and the limit is {}", duration(limit))));
+    let earlier: Vec<Bounded> = earlier.collect();
+    let took = |length: &Bounded| format!("an outage took {}", bounded(length));
+    if let Some(certain) = earlier.iter().filter(|length| length.lo > limit).max_by_key(|length| length.lo) {
+        return Some(Finding::failed(format!("{}, and the limit is {}", took(certain), duration(limit))));
     }
-    let beyond = longest.hi.is_some_and(|hi| hi > limit);
-    beyond.then(|| Finding::unproven(format!("{took}, and the limit of {} lies between the bounds: probe faster", duration(limit))))
+    let possible = earlier.iter().filter(|length| length.hi.is_some_and(|hi| hi > limit)).max_by_key(|length| length.hi)?;
+    Some(Finding::unproven(format!("{}, and the limit of {} lies between the bounds: probe faster", took(possible), duration(limit))))
 }
 
 /// How it came back from the last fault.
@@ -385,6 +386,33 @@ mod tests {
         trial.stable.remove(&Step::AfterUndo);
         trial.undone.clear();
         assert_eq!(recovery(&trial).verdict, Verdict::Passed);
+    }
+
+    #[test]
+    fn of_several_outages_one_that_is_certainly_too_long_fails_whatever_the_others_may_be() {
+        let mut trial = clean();
+        let call = |at: u64| FaultHistory { called: Some(ms(at)), ..fault(a_pod("mssql-1", "worker-1", "container-1")) };
+        trial.plan.scenario.faults = vec![trial.plan.scenario.faults[0].clone(); 3];
+        trial.faults = vec![call(150), call(4_050), call(6_000)];
+        trial.attempts = vec![
+            ok(0, 0, 5),
+            ok(1, 100, 105),
+            // Nobody looked for long: it may have been away all the time, or for a moment.
+            refused(2, 200, 201),
+            ok(3, 3_000, 3_005),
+            ok(4, 4_000, 4_005),
+            // Away for certain, and not so long as the other may have been.
+            refused(5, 4_100, 4_101),
+            refused(6, 4_400, 4_401),
+            ok(7, 4_500, 4_505),
+        ];
+        let judged = |trial: &mut TrialHistory, limit: u64| {
+            trial.plan.settings.recovery_within = Some(Duration::from_millis(limit));
+            every_outage(trial).map(|finding| finding.verdict)
+        };
+        assert_eq!(judged(&mut trial, 200), Some(Verdict::Failed));
+        assert_eq!(judged(&mut trial, 1_000), Some(Verdict::Unproven));
+        assert_eq!(judged(&mut trial, 5_000), None);
     }
 
     #[test]

@@ -21,8 +21,8 @@ use crate::{
     fault::Entry,
     result::TrialResult,
     run::{
-        Folder,
-        engine::{self, Audience, Defect},
+        Defect, Folder,
+        engine::{self, Audience},
         place::{On, OnCluster, OnSandbox},
     },
     sandbox,

@@ -14,6 +14,8 @@ use crate::{
 const SYSTEM: &str = "kube-system";
 /// The label of nodes that run the control plane.
 pub(super) const CONTROL_PLANE: &str = "node-role.kubernetes.io/control-plane";
+/// The key of the taint that a fault gives a node: nobody tolerates it by accident.
+pub(super) const TAINT: &str = "comeback.dev/fault";
 /// What says that a pod is a prober.
 const PROBER: &str = "app.kubernetes.io/component=prober";
 

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Taint;
 
 use super::{
     Aim, Fault, FaultError, Scene, Undo,
-    nodes::{Harm, one_victim, with_pod},
+    nodes::{Harm, TAINT, one_victim, with_pod},
     pod_ended,
     undo::set_taints,
 };
@@ -16,8 +16,6 @@ use crate::{
     scenario::{TaintEffect, TaintNode},
 };
 
-/// The key of the taint: nobody tolerates it by accident.
-pub(super) const KEY: &str = "comeback.dev/fault";
 /// How often the node is looked at.
 const LOOK_PERIOD: std::time::Duration = std::time::Duration::from_millis(100);
 const CONFLICT: u16 = 409;
@@ -27,9 +25,9 @@ impl Fault for TaintNode {
         let pod = scene.cluster.pod_facts().await?;
         let harm = if self.effect == TaintEffect::NoExecute { Harm::Evicts } else { Harm::Spares };
         let node = one_victim(scene, &self.node, &pod, harm).await?;
-        let undo = vec![Undo::RemoveTaint { node: node.clone(), key: KEY.to_owned(), effect: self.effect.name().to_owned() }];
+        let undo = vec![Undo::RemoveTaint { node: node.clone(), key: TAINT.to_owned(), effect: self.effect.name().to_owned() }];
         let what = format!("node `{node}`{}", with_pod(&node, &pod));
-        let mechanism = format!("kubernetes api: taint {KEY}:{}", self.effect.name());
+        let mechanism = format!("kubernetes api: taint {TAINT}:{}", self.effect.name());
         Ok(Aim { node: Some(node), undo, ..Aim::at(what, mechanism, pod) })
     }
 
@@ -39,8 +37,8 @@ impl Fault for TaintNode {
         loop {
             let object = scene.cluster.node(node).await?;
             let mut taints = object.spec.as_ref().and_then(|spec| spec.taints.clone()).unwrap_or_default();
-            if !taints.iter().any(|taint| taint.key == KEY && taint.effect == effect) {
-                taints.push(Taint { key: KEY.to_owned(), value: None, effect: effect.to_owned(), time_added: None });
+            if !taints.iter().any(|taint| taint.key == TAINT && taint.effect == effect) {
+                taints.push(Taint { key: TAINT.to_owned(), value: None, effect: effect.to_owned(), time_added: None });
             }
             match set_taints(scene.cluster, &format!("taint node `{node}`"), &object, &taints).await {
                 Ok(()) => return Ok(format!("node `{node}` was tainted")),
@@ -54,8 +52,8 @@ impl Fault for TaintNode {
     async fn witness(&self, scene: &Scene<'_>, aim: &Aim) -> Result<Vec<Fact>, FaultError> {
         let node = aim.node.as_deref().expect("aiming has chosen the node");
         let taints = scene.cluster.node(node).await?.spec.and_then(|spec| spec.taints).unwrap_or_default();
-        let there = taints.iter().any(|taint| taint.key == KEY && taint.effect == self.effect.name());
-        let value = if there { format!("{KEY}:{}", self.effect.name()) } else { "none".to_owned() };
+        let there = taints.iter().any(|taint| taint.key == TAINT && taint.effect == self.effect.name());
+        let value = if there { format!("{TAINT}:{}", self.effect.name()) } else { "none".to_owned() };
         Ok(vec![Fact { what: format!("our taint of node `{node}`"), value }])
     }
 

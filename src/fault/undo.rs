@@ -143,7 +143,7 @@ impl Undo {
     #[must_use]
     pub fn restore_node(node: &Node) -> Self {
         let spec = node.spec.clone().unwrap_or_default();
-        let of_the_node = |taint: &Taint| !taint.key.starts_with(OWN_TAINTS) && taint.key != super::taint_node::KEY;
+        let of_the_node = |taint: &Taint| !taint.key.starts_with(OWN_TAINTS) && taint.key != super::nodes::TAINT;
         let taints = spec.taints.unwrap_or_default().into_iter().filter(of_the_node);
         Self::RestoreNode {
             node: node.metadata.name.clone().unwrap_or_default(),

@@ -1,6 +1,6 @@
 # Hurts a node, mends it, or tells how it is, with what every node has: bash, systemd, iptables, tc. Runs on the node itself, as root.
 #
-#   begin SECONDS WHAT ...   hurts it; after so many seconds it mends itself, whatever became of us
+#   begin SECONDS WHAT ...   hurts it; after so many seconds it mends itself, whatever became of us, and when the node starts what outlived its power
 #   end - WHAT ...           mends it; what is not hurt is left as it is
 #   look - WHAT ...          tells facts, a line each: name, tab, value
 #
@@ -20,6 +20,16 @@ chain=$(printf 'COMEBACK-%s' "$(printf '%s' "$id" | cksum | cut -d' ' -f1)")
 fail() { printf '%s\n' "$*" >&2; exit 1; }
 rule() { iptables -w 5 "$@"; }
 
+# What is on a disk outlives the node's power, and the timer does not: that is mended when the node starts, too.
+readonly at_boot=$unit-at-boot.service kept=/etc/$unit.bash
+outlives_power() { [[ $what == manifest || $what == *-volume ]]; }
+mend_at_boot() {
+    printf '%s' "$BASH_EXECUTION_STRING" >"$kept" &&
+        printf '[Unit]\nAfter=comeback-volumes.service\nBefore=kubelet.service\n[Service]\nType=oneshot\nExecStart=/bin/bash "%s" end - "%s" "%s" "%s"\n[Install]\nWantedBy=multi-user.target\n' \
+            "$kept" "$what" "$first" "$second" >"/etc/systemd/system/$at_boot" &&
+        systemctl --quiet enable "$at_boot"
+}
+
 # From now on the node mends itself, unless it is told to earlier.
 dead_man() {
     systemctl stop "$unit.timer" 2>/dev/null
@@ -27,12 +37,18 @@ dead_man() {
     printf '%s' "$BASH_EXECUTION_STRING" >"$script" &&
         systemd-run --quiet --unit="$unit" --on-active="$seconds" --timer-property=AccuracySec=100ms /bin/bash "$script" end - "$what" "$first" "$second" ||
         fail 'the timer that would mend this node by itself could not be set'
+    ! outlives_power || mend_at_boot || fail 'the unit that would mend this node when it starts could not be set'
 }
 no_dead_man() {
     # The timer's own run must not stop itself.
     systemctl stop "$unit.timer" 2>/dev/null
     systemctl reset-failed "$unit.service" 2>/dev/null
     rm -f "$script"
+    if [[ -e /etc/systemd/system/$at_boot ]]; then
+        systemctl --quiet disable "$at_boot"
+        rm -f "/etc/systemd/system/$at_boot" "$kept"
+        systemctl daemon-reload
+    fi
 }
 
 # A chain of our own that the others jump to first.

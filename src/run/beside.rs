@@ -13,7 +13,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Recorder, trial};
+use super::{Recorder, undo};
 use crate::{
     cluster::{chain, lease::RunLease},
     event::{Assisted, EventKind, Witness, WitnessTime},
@@ -87,7 +87,7 @@ impl Beside<'_> {
         self.witness(followed, WitnessTime::During).await;
         for entry in &entries {
             self.say(EventKind::Restoring(followed.index, entry.undo.to_string())).await;
-            trial::undo(self.scene.cluster, self.scene.platform, self.recorder, self.journal, entry).await;
+            undo::undo(self.scene.cluster, self.scene.platform, self.recorder, self.journal, entry).await;
         }
         self.witness(followed, WitnessTime::After).await;
         true

@@ -2,14 +2,14 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::ValueEnum as _;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Folder, Recorder,
     place::{On, Place, Ready},
     plan, skipped,
-    trial::{self, Trial},
+    trial::Trial,
+    undo,
 };
 use crate::{
     check::judge,
@@ -19,20 +19,9 @@ use crate::{
     platform::Capability,
     report,
     result::{self, RunResult, TrialResult},
-    sandbox,
     scenario::Suite,
-    sqld,
     workload::final_read::RowFile,
 };
-
-/// Something that the sandbox or the stand-in database does wrong on purpose, so that it can be seen whether anybody notices.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Defect {
-    /// Of the database.
-    Database(sqld::Defect),
-    /// Of the cluster.
-    Cluster(sandbox::Defect),
-}
 
 /// What is to be run, and where.
 #[derive(Debug)]
@@ -216,7 +205,7 @@ impl Run<'_> {
     /// What could not be undone in its trial is tried once more, and named if it still fails.
     async fn undo_the_rest(&self, place: &Place) {
         for entry in self.journal.pending() {
-            trial::undo(&place.cluster, &place.platform, &self.recorder, &self.journal, &entry).await;
+            undo::undo(&place.cluster, &place.platform, &self.recorder, &self.journal, &entry).await;
         }
         for entry in self.journal.pending() {
             self.say(EventKind::LeftInPlace(format!("{} ({})", entry.undo.by_hand(), place.remedy()))).await;
@@ -246,34 +235,5 @@ impl Run<'_> {
 
     async fn say(&self, event: EventKind) {
         self.recorder.record(None, event).await;
-    }
-}
-
-impl Defect {
-    /// The one that the sandbox has.
-    pub(super) const fn of_cluster(defect: Option<Self>) -> Option<sandbox::Defect> {
-        match defect {
-            Some(Self::Cluster(defect)) => Some(defect),
-            Some(Self::Database(_)) | None => None,
-        }
-    }
-
-    /// The one that the database has, by its name.
-    pub(super) fn of_database(defect: Option<Self>) -> Option<String> {
-        match defect {
-            Some(defect @ Self::Database(_)) => Some(defect.name()),
-            Some(Self::Cluster(_)) | None => None,
-        }
-    }
-
-    /// Its name on the command line and in the reports.
-    #[must_use]
-    pub fn name(self) -> String {
-        match self {
-            Self::Database(defect) => defect.to_possible_value().expect("no defect is hidden").get_name().to_owned(),
-            Self::Cluster(sandbox::Defect::ChangeAddress) => "change-address".to_owned(),
-            Self::Cluster(sandbox::Defect::UndoFails) => "undo-fails".to_owned(),
-            Self::Cluster(sandbox::Defect::FaultsDoNothing) => "faults-do-nothing".to_owned(),
-        }
     }
 }

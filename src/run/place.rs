@@ -14,7 +14,7 @@ use std::path::PathBuf;
 
 use tokio::sync::mpsc;
 
-use super::{engine::Defect, trial::Address};
+use super::{Defect, trial::Address};
 use crate::{
     cluster::{CONSENT, CONSENT_LABEL, Cluster, ClusterError, OpenError, chain, connect, open},
     deploy::{self, DeployError, ImageFrom, Installed, Storage, Workload, wait::NotUp},

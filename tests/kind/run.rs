@@ -250,6 +250,24 @@ fn what_a_run_that_was_killed_has_broken_is_healed(#[case] fault: &str, #[case] 
     assert!(again.starts_with("nothing to do"), "{again}");
 }
 
+/// The timer that would mend it goes with the node's power, and what it would mend does not.
+#[test]
+#[ignore = "needs the cluster of `comeback cluster up`; starts its control plane anew"]
+fn what_is_broken_on_a_node_s_disk_is_mended_when_the_node_starts() {
+    let there = There::new();
+    // Long after the node has started, its timer would have come.
+    let mut running = there.start(&[&scenario("killed", "stopController: { for: 10m }", "")]);
+    running.wait_for("fault_returned", |_| true);
+    running.kill();
+    let node = there.control_plane();
+    There::docker(&["restart", &node]);
+    until("the manifest in its place", RESTART_WITHIN, || {
+        There::try_docker(&["exec", &node, "ls", "/etc/kubernetes/comeback"]).filter(String::is_empty)
+    });
+    there.heal_as_soon_as_possible();
+    there.is_whole();
+}
+
 /// As on a cluster in a cloud: what needs a node's power is skipped, what a node can do is done by the node helper.
 #[test]
 #[ignore = "needs the cluster of `comeback cluster up`; breaks pods in it"]

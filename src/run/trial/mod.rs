@@ -23,10 +23,10 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::faults::Injected;
-use super::{Feed, Recorder, beside::Beside};
+use super::{Feed, Recorder, beside::Beside, undo};
 use crate::{
     cluster::{Cluster, chain, lease::RunLease, warnings::warnings, watch::Watches},
-    event::{Answer, EventKind, Moment, PROBE_WRITER, PlannedTrial, ReadBack, RowKey, Sighting, Snapshot, Step, TrialEnd, Undone},
+    event::{Answer, EventKind, Moment, PROBE_WRITER, PlannedTrial, ReadBack, RowKey, Sighting, Snapshot, Step, TrialEnd},
     fault::{Consent, EFFECT_DEADLINE, Entry, Fault as _, Journal, Scene},
     platform::Platform,
     prober::{
@@ -437,7 +437,7 @@ impl Trial<'_> {
         self.step(Step::Undo).await;
         // What fails stays pending: it is tried once more at the end of the run, and named if it still fails.
         for entry in ours {
-            undo(self.cluster, self.platform, self.recorder, self.journal, &entry).await;
+            undo::undo(self.cluster, self.platform, self.recorder, self.journal, &entry).await;
         }
         true
     }
@@ -519,20 +519,6 @@ impl Trial<'_> {
             done = work => Ok(done),
         }
     }
-}
-
-/// Undoes an entry of the journal, and records what became of it as part of the trial that broke it.
-pub(super) async fn undo(cluster: &Cluster, platform: &Platform, recorder: &Recorder, journal: &Journal, entry: &Entry) {
-    let mut error = entry.undo.perform(cluster, platform).await.err();
-    if error.is_none() {
-        error = journal.end(entry.number).await.err().map(|error| chain(&error));
-    }
-    let what = entry.undo.to_string();
-    // The call has often the same name.
-    let told_twice = format!("could not {what}: ");
-    let error = error.map(|error| error.strip_prefix(&told_twice).map(ToOwned::to_owned).unwrap_or(error));
-    let undone = Undone { entry: entry.number, what, error };
-    recorder.record(Some(entry.trial), EventKind::Undone(undone)).await;
 }
 
 /// A token that is cancelled [`CLOSING_DEADLINE`] after this one is; the watch for that ends with the guard.
