@@ -9,6 +9,7 @@
 
 pub mod final_read;
 pub mod load;
+mod port;
 mod rows;
 mod settle;
 mod sql;

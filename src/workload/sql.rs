@@ -13,6 +13,7 @@ use tokio::{
 };
 use tokio_util::compat::{Compat, TokioAsyncWriteCompatExt as _};
 
+use super::port;
 use crate::event::{Answer, AttemptError, Outcome, Stage};
 
 /// A password. It is never printed.
@@ -169,7 +170,7 @@ impl Server {
     /// # Errors
     /// With [`Stage::Connect`] or [`Stage::Login`]: nothing of a statement was sent.
     pub async fn connect(&self, database: &str, deadline: Instant) -> Result<Session, SqlError> {
-        let tcp = timeout_at(deadline, TcpStream::connect((self.host.as_str(), self.port)))
+        let tcp = timeout_at(deadline, port::connect(&self.host, self.port))
             .await
             .map_err(|_| SqlErrorKind::Deadline)
             .and_then(|result| result.map_err(|error| SqlErrorKind::Broken(error.to_string())))
