@@ -1,7 +1,7 @@
 //! The node helper: a short-lived privileged pod that does one thing on a node, for clusters whose nodes nobody else can reach.
 //!
 //! It is our own image, pinned to the node past the scheduler, in the node's own process namespace; it enters the namespaces of the node's first process and
-//! runs [`SCRIPT`](super::node_script) there. What it began ends by itself when its time is over, so the pod itself is gone at once: it is removed, and
+//! runs [`NODE_SCRIPT`](super::NODE_SCRIPT) there. What it began ends by itself when its time is over, so the pod itself is gone at once: it is removed, and
 //! seen to be gone, before anything else is done.
 
 use std::time::Duration;
