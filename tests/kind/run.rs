@@ -332,6 +332,42 @@ fn what_we_may_not_do_is_said_and_leaves_nothing() {
     there.is_whole();
 }
 
+/// The namespace without the label that allows breaking it, until this is dropped.
+struct Unasked<'a>(&'a There);
+
+impl<'a> Unasked<'a> {
+    fn set(there: &'a There) -> Self {
+        let unasked = Self(there);
+        unasked.label("comeback.dev/chaos-");
+        unasked
+    }
+
+    fn label(&self, label: &str) {
+        self.0.kubectl(&["label", "namespace", "comeback", "--overwrite", label]);
+    }
+}
+
+impl Drop for Unasked<'_> {
+    fn drop(&mut self) {
+        let ask = || self.label("comeback.dev/chaos=allowed");
+        if std::thread::panicking() { self.0.put_right(ask) } else { ask() }
+    }
+}
+
+/// Without the label that allows it nothing is broken, and the message says how to set it.
+#[test]
+#[ignore = "needs the cluster of `comeback cluster up`; breaks nothing in it"]
+fn a_namespace_that_does_not_say_so_is_not_broken() {
+    let there = There::new();
+    let unasked = Unasked::set(&there);
+    let ran = there.start(&[&scenario("unasked", "killProcess: {}", "")]).wait(RUN_WITHIN).ended_with(4);
+    drop(unasked);
+    assert!(ran.result().to_string().contains("kubectl label namespace comeback comeback.dev/chaos=allowed"), "{}", ran.tell());
+    let broken = ran.events().iter().any(|(kind, _)| kind == "fault_called" || kind == "trial_started");
+    assert!(!broken, "{}", ran.tell());
+    there.is_whole();
+}
+
 /// What a helper began it also ends, for another process that has nothing but the API.
 #[test]
 #[ignore = "needs the cluster of `comeback cluster up`; breaks pods in it"]
