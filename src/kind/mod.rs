@@ -20,6 +20,7 @@ pub mod docker;
 mod down;
 pub mod folder;
 pub mod image;
+mod release;
 mod status;
 pub mod tool;
 mod up;

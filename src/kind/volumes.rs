@@ -25,7 +25,7 @@ pub(super) async fn can(docker: &Docker, node: &NodeContainer) -> Result<(), Str
     })
 }
 
-/// Whether a folder of this machine holds volumes that have loop devices.
+/// Whether a folder of this machine holds volumes that may have loop devices.
 pub(super) fn any_in(folder: &Path) -> bool {
     let entries = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
     entries(folder).flat_map(|engine| entries(&engine).collect::<Vec<_>>()).any(|path| path.extension().is_some_and(|end| end == "img"))

@@ -242,7 +242,7 @@ impl KindPlatform {
             // Every node has mounted it. The control plane is the one that no fault switches off.
             Some(volume) => {
                 folder = match self.folder_of(volume).await {
-                    // What was on it went with it.
+                    // Nobody can tell any more where it is. `cluster up`, which takes volumes away, does not while something is to be undone.
                     Err(PlatformError::Cluster(error)) if error.status() == Some(NOT_FOUND) && verb != "begin" => return Ok(String::new()),
                     found => found?,
                 };
