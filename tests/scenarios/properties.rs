@@ -103,13 +103,16 @@ fn after() -> impl Strategy<Value = Option<After>> {
     ])
 }
 
+/// Faults in an order that the reader takes: the first comes at once, and no node that may be cordoned loses its object before the database is back.
 fn injections() -> impl Strategy<Value = Vec<Injection>> {
     collection::vec((fault(), after(), 1_u32..=100), 1..5).prop_map(|faults| {
-        let of = |(n, (fault, after, repeat))| Injection {
-            fault,
-            after: if n > 0 { after } else { None },
-            during: None,
-            repeat: NonZeroU32::new(repeat).expect("the range begins with 1"),
+        let mut cordoned = false;
+        let of = |(n, (fault, after, repeat))| {
+            let loses_its_object = matches!(&fault, FaultSpec::CrashNode(CrashNode { assist: Assist::DeleteNode, .. }));
+            let at_once = n == 0 || (cordoned && loses_its_object);
+            cordoned |= matches!(fault, FaultSpec::CordonNode(_));
+            let repeat = NonZeroU32::new(repeat).expect("the range begins with 1");
+            Injection { fault, after: if at_once { None } else { after }, during: None, repeat }
         };
         faults.into_iter().enumerate().map(of).collect()
     })
