@@ -6,11 +6,14 @@
 //! Staying means: no failure for `stableFor` before the run gave up, the same again after the undo, no outage at the end, and no life of the
 //! server more than the faults account for. In a control trial nothing was broken, so nothing may have failed.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use super::Finding;
 use crate::{
-    event::{Moment, Outcome, Side, Sighting, Step, Stream},
+    event::{Moment, Outcome, PROBE_WRITER, Side, Sighting, Stage, Step},
     measure::{Recovery, TrialHistory, first_good, outages},
     report::figure::{bounded, duration},
     result::{Bounded, Verdict},
@@ -98,7 +101,7 @@ fn from_the_last(trial: &TrialHistory) -> Finding {
 /// Nobody noticed the last fault, which need not be noticed: that it happened is for the evidence.
 fn unharmed(trial: &TrialHistory) -> Finding {
     let since = trial.last_fault().and_then(|fault| fault.called).unwrap_or_default();
-    let probes = trial.attempts.iter().filter(|attempt| attempt.stream == Stream::WriteNew && attempt.scheduled >= since);
+    let probes = trial.headline().filter(|attempt| attempt.scheduled >= since);
     let (good, bad): (Vec<_>, Vec<_>) =
         probes.partition(|attempt| attempt.run.as_ref().is_some_and(|run| run.outcome == Outcome::Acknowledged));
     let count = good.len();
@@ -211,16 +214,31 @@ pub(super) fn measured(trial: &TrialHistory) -> Option<Recovery> {
 /// The control trial: nothing may have failed.
 fn quiet(trial: &TrialHistory) -> Finding {
     let (mut good, mut bad) = (0u64, 0u64);
-    for attempt in trial.attempts.iter().filter(|attempt| attempt.stream == Stream::WriteNew) {
-        match attempt.run.as_ref().map(|run| run.outcome) {
-            Some(Outcome::Acknowledged) => good += 1,
-            Some(Outcome::Refused | Outcome::InDoubt) | None => bad += 1,
+    let mut stages: BTreeMap<&str, u64> = BTreeMap::new();
+    for attempt in trial.headline() {
+        if attempt.run.as_ref().is_some_and(|run| run.outcome == Outcome::Acknowledged) {
+            good += 1;
+            continue;
         }
+        bad += 1;
+        let stage = attempt.run.as_ref().and_then(|run| run.error.as_ref()).map_or("unknown", |error| error.stage.as_str());
+        *stages.entry(stage).or_default() += 1;
     }
-    let writes = trial.ledger.count(Outcome::Refused) + trial.ledger.count(Outcome::InDoubt);
+    // The probes' own rows stand in the ledger, too.
+    let of_the_load = trial.ledger.writers.iter().filter(|(writer, _)| **writer != PROBE_WRITER);
+    let writes: u64 = of_the_load.map(|(_, writer)| writer.refused.len() + writer.in_doubt.len()).sum();
     if bad > 0 || writes > 0 {
+        let at: Vec<String> = stages.iter().map(|(stage, count)| format!("{stage}: {count}")).collect();
+        let at = if at.is_empty() { String::new() } else { format!(" ({})", at.join(", ")) };
+        // Whoever has sent a write had a connection: then what the server waits for is slow, which is its disk more often than not.
+        let hint = if stages.keys().eq([&Stage::Write.as_str()]) {
+            " (each of these probes had its connection: is the disk of the database slow?)"
+        } else {
+            ""
+        };
         return Finding::failed(format!(
-            "{bad} probes and {writes} writes were not acknowledged although nothing was broken: this place is not quiet enough to measure"
+            "{bad} of {} probes{at} and {writes} of the load's writes were not acknowledged although nothing was broken: this place is not quiet enough to measure{hint}",
+            good + bad
         ));
     }
     match (good, trial.stable.get(&Step::Recovery)) {
@@ -493,11 +511,22 @@ mod tests {
         // Also what failed before the first acknowledgement, and what a writer could not write.
         let mut early = trial.clone();
         early.attempts.insert(0, refused(9, 0, 1));
-        assert_eq!(recovery(&early).verdict, Verdict::Failed);
+        let found = recovery(&early);
+        assert_eq!(found.verdict, Verdict::Failed);
+        let all = early.attempts.len();
+        assert!(found.detail.starts_with(&format!("1 of {all} probes (connect: 1) and 0 of the load's writes")), "{}", found.detail);
+        assert!(!found.detail.contains("disk"), "{}", found.detail);
+        // A write that got no answer had a connection.
+        let error = early.attempts[0].run.as_mut().and_then(|run| run.error.as_mut()).expect("it was refused");
+        error.stage = Stage::Write;
+        let found = recovery(&early);
+        assert!(found.detail.contains("(write: 1)") && found.detail.contains("is the disk of the database slow?"), "{}", found.detail);
         for outcome in [Outcome::Refused, Outcome::InDoubt] {
             let mut writer = trial.clone();
             write(&mut writer, 1, 100, outcome);
-            assert_eq!(recovery(&writer).verdict, Verdict::Failed);
+            let found = recovery(&writer);
+            assert_eq!(found.verdict, Verdict::Failed);
+            assert!(found.detail.contains("probes and 1 of the load's writes"), "{}", found.detail);
         }
         trial.attempts.clear();
         assert_eq!(recovery(&trial).verdict, Verdict::Unproven);

@@ -10,7 +10,7 @@ use clap::Args;
 use nix::sched::{CloneFlags, setns};
 
 use super::{exit::Exit, term};
-use crate::platform::NODE_SCRIPT;
+use crate::platform::NodeScript;
 
 /// The namespaces of the node that are entered; the mounts last, because they take `/proc` away.
 const NAMESPACES: [(&str, CloneFlags); 4] = [
@@ -20,12 +20,20 @@ const NAMESPACES: [(&str, CloneFlags); 4] = [
     ("mnt", CloneFlags::CLONE_NEWNS),
 ];
 
-/// Hurt this node, mend it, or tell how it is.
+/// Run one of our scripts on this node.
 #[derive(Debug, Args)]
 pub(super) struct OnNodeArgs {
-    /// The words for the script: `begin`, `end` or `look`, the seconds, and what.
-    #[arg(value_name = "WORD", required = true, allow_hyphen_values = true)]
+    /// Which: `hurt` hurts this node, mends it or tells how it is; `signal` lists the processes of a container and sends a signal.
+    #[arg(value_name = "SCRIPT", value_parser = script)]
+    script: NodeScript,
+    /// The words for it.
+    #[arg(value_name = "WORD", allow_hyphen_values = true)]
     words: Vec<String>,
+}
+
+fn script(name: &str) -> Result<NodeScript, String> {
+    let names = NodeScript::ALL.map(NodeScript::name);
+    NodeScript::ALL.into_iter().find(|script| script.name() == name).ok_or_else(|| format!("there are {}", names.join(", ")))
 }
 
 pub(super) fn run(args: &OnNodeArgs) -> ExitCode {
@@ -47,7 +55,7 @@ pub(super) fn run(args: &OnNodeArgs) -> ExitCode {
             return Exit::Environment.into();
         }
     }
-    let error = Command::new("/bin/bash").args(["-c", NODE_SCRIPT, "comeback-node"]).args(&args.words).current_dir("/").exec();
+    let error = Command::new("/bin/bash").args(args.script.command()).args(&args.words).current_dir("/").exec();
     term::prose(&format!("error: could not run bash on the node: {error}"));
     Exit::Environment.into()
 }

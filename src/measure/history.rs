@@ -9,8 +9,8 @@ use chrono::{DateTime, Utc};
 
 use crate::{
     event::{
-        Answer, Assisted, Attempt, Event, EventKind, Fact, Incarnation, Moment, Outcome, PlannedTrial, ReadBack, RunEnd, RunStarted, Side,
-        Sighting, Snapshot, Step, Stream, TableRead, TimeBound, TrialEnd, Undone, Victim, Witness, WitnessTime,
+        Answer, Assisted, Attempt, AttemptRun, Event, EventKind, Fact, Incarnation, Moment, Outcome, PlannedTrial, ReadBack, RunEnd,
+        RunStarted, Side, Sighting, Snapshot, Step, Stream, TableRead, TimeBound, TrialEnd, Undone, Victim, Witness, WitnessTime,
     },
     result::{Engine, Platform},
     scenario::{FaultSpec, Toll},
@@ -205,11 +205,20 @@ impl TrialHistory {
             && self.faults.iter().all(|fault| fault.failed.is_none())
     }
 
+    /// The attempts of the headline stream, whether they were made or not.
+    pub fn headline(&self) -> impl Iterator<Item = &Attempt> {
+        self.attempts.iter().filter(|attempt| attempt.stream == Stream::WriteNew)
+    }
+
+    /// What became of those that were made.
+    pub fn headline_runs(&self) -> impl Iterator<Item = &AttemptRun> {
+        self.headline().filter_map(|attempt| attempt.run.as_ref())
+    }
+
     /// The life of the server that took the last acknowledged attempt of the headline stream, if it told.
     #[must_use]
     pub fn last_life(&self) -> Option<&Incarnation> {
-        let runs = self.attempts.iter().filter(|attempt| attempt.stream == Stream::WriteNew).filter_map(|attempt| attempt.run.as_ref());
-        runs.filter(|run| run.outcome == Outcome::Acknowledged).max_by_key(|run| run.ended)?.incarnation.as_ref()
+        self.headline_runs().filter(|run| run.outcome == Outcome::Acknowledged).max_by_key(|run| run.ended)?.incarnation.as_ref()
     }
 
     /// The attempts of the headline stream whose rows were found on another connection.

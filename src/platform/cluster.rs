@@ -3,8 +3,10 @@
 use std::{sync::OnceLock, time::Duration};
 
 use super::{
-    Container, DEAD_MAN, Defaults, Hurt, PlatformError, Signalled, helper,
+    Container, DEAD_MAN, Defaults, Hurt, PlatformError, Signalled,
     hurt::facts_of,
+    memory,
+    node_shell::{NodeScript, NodeShell},
     signal::{self, Sent, Way},
 };
 use crate::{
@@ -54,11 +56,11 @@ impl ClusterPlatform {
         let asked = async {
             let pod = self.cluster.pod_facts().await.map_err(|error| chain(&error))?;
             let node = pod.node.ok_or_else(|| format!("pod `{}` is on no node", pod.name))?;
-            let told = self.help(&node, &["look", "-", "netem"].map(str::to_owned)).await.map_err(|error| chain(&error))?;
-            Ok::<_, String>((node, told))
+            let can = self.helper()?.can_delay(&node).await.map_err(|error| chain(&error))?;
+            Ok::<_, String>((node, can))
         };
         let found = match asked.await {
-            Ok((_, told)) if told.contains("yes") => Ok(()),
+            Ok((_, true)) => Ok(()),
             Ok((node, _)) => Err(format!("the kernel of node `{node}` has no `sch_netem`, which holds packets back")),
             Err(why) => Err(format!("whether the kernel of the nodes can hold packets back is not known: {why}")),
         };
@@ -75,62 +77,54 @@ impl ClusterPlatform {
     }
 
     pub(super) async fn aim_signal(&self, at: &Container<'_>, process: &str) -> Result<Way, PlatformError> {
-        signal::aim(&self.cluster, None, at, process).await
+        signal::aim(&self.cluster, self.helper().ok(), at, process).await
     }
 
     pub(super) async fn signal(&self, at: &Container<'_>, way: &Way, process: &str, signal: Sent) -> Result<Vec<Signalled>, PlatformError> {
-        signal::send(&self.cluster, None, at, way, process, signal).await
+        signal::send(&self.cluster, self.helper().ok(), at, way, process, signal).await
     }
 
     /// What cuts the node off is ended by the node itself when its time is over: nobody else reaches it then.
     pub(super) async fn begin(&self, hurt: &Hurt, lasts: Duration) -> Result<(), PlatformError> {
         let at_most = if hurt.cuts_off() { lasts } else { lasts + DEAD_MAN };
         if let Hurt::FrozenProcess { container, process } = hurt {
-            return signal::freeze(&self.cluster, None, container, process, at_most).await;
+            return signal::freeze(&self.cluster, self.helper().ok(), container, process, at_most).await;
         }
         self.on_node(hurt, "begin", &at_most.as_secs().max(1).to_string()).await.map(drop)
     }
 
     pub(super) async fn end(&self, hurt: &Hurt) -> Result<(), PlatformError> {
         if let Hurt::FrozenProcess { container, process } = hurt {
-            return signal::thaw(&self.cluster, None, container, process).await;
+            return signal::thaw(&self.cluster, self.helper().ok(), container, process).await;
         }
         self.on_node(hurt, "end", "-").await.map(drop)
     }
 
     pub(super) async fn look(&self, hurt: &Hurt) -> Result<Vec<Fact>, PlatformError> {
         if let Hurt::FrozenProcess { container, process } = hurt {
-            return signal::state(&self.cluster, None, container, process).await;
+            return signal::state(&self.cluster, self.helper().ok(), container, process).await;
         }
         Ok(facts_of(&self.on_node(hurt, "look", "-").await?))
     }
 
     pub(super) async fn reset_connections(&self, node: &str, address: &str) -> Result<String, PlatformError> {
-        let words = |verb: &str, seconds: &str| [verb, seconds, "reset-pod", address].map(str::to_owned).to_vec();
-        self.help(node, &words("begin", "30")).await?;
-        tokio::time::sleep(RESET_FOR).await;
-        let facts = self.help(node, &words("look", "-")).await;
-        self.help(node, &words("end", "-")).await?;
-        Ok(format!("packets answered with a reset for {}: {}", humantime::format_duration(RESET_FOR), facts?.trim()))
+        self.helper().map_err(PlatformError::NotPossible)?.reset_connections(node, address).await
     }
 
     pub(super) async fn exhaust_memory(&self, at: &Container<'_>) -> Result<String, PlatformError> {
-        signal::exhaust(&self.cluster, at).await
+        memory::exhaust(&self.cluster, at).await
     }
 
     async fn on_node(&self, hurt: &Hurt, verb: &str, seconds: &str) -> Result<String, PlatformError> {
         let (Some(node), Some(words)) = (hurt.node(), hurt.words()) else {
             return Err(PlatformError::NotPossible(format!("{hurt}: no helper can do that")));
         };
-        let words: Vec<String> = [verb.to_owned(), seconds.to_owned()].into_iter().chain(words).collect();
-        self.help(node, &words).await
+        let words: Vec<&str> = [verb, seconds].into_iter().chain(words.iter().map(String::as_str)).collect();
+        self.helper().map_err(PlatformError::NotPossible)?.run(node, NodeScript::Hurt, &words).await
     }
 
-    async fn help(&self, node: &str, words: &[String]) -> Result<String, PlatformError> {
-        let image = self.image().map_err(PlatformError::NotPossible)?;
-        helper::run(&self.cluster, image, node, words).await
+    /// What reaches a node here.
+    fn helper(&self) -> Result<NodeShell<'_>, String> {
+        Ok(NodeShell::Helper(&self.cluster, self.image()?))
     }
 }
-
-/// How long connections are answered with a reset: long enough for every writer to send something.
-pub(super) const RESET_FOR: Duration = Duration::from_secs(2);

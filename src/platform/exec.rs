@@ -11,8 +11,6 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use crate::cluster::{Cluster, ClusterError};
 
-/// How long a command in a container may take, with its connection.
-pub(super) const EXEC_DEADLINE: Duration = Duration::from_secs(20);
 /// The longest answer that is read: a list of processes.
 const MAX_ANSWER: u64 = 1024 * 1024;
 
@@ -37,8 +35,15 @@ pub(super) struct Said {
     pub(super) end: End,
 }
 
-/// Runs a command in a container and waits for its end.
-pub(super) async fn exec(cluster: &Cluster, namespace: &str, pod: &str, container: &str, command: &[&str]) -> Result<Said, ClusterError> {
+/// Runs a command in a container and waits for its end, for so long at most.
+pub(super) async fn exec(
+    cluster: &Cluster,
+    namespace: &str,
+    pod: &str,
+    container: &str,
+    command: &[&str],
+    within: Duration,
+) -> Result<Said, ClusterError> {
     let what = format!("run `{}` in container `{container}` of pod `{pod}`", command.first().unwrap_or(&""));
     let pods = kube::Api::<Pod>::namespaced(cluster.client(), namespace);
     let params = AttachParams::default().container(container).stdin(false).stdout(true).stderr(true);
@@ -49,10 +54,10 @@ pub(super) async fn exec(cluster: &Cluster, namespace: &str, pod: &str, containe
         let (stdout, stderr, status) = tokio::join!(read(stdout), read(stderr), status);
         Ok((stdout, stderr, status))
     };
-    match tokio::time::timeout(EXEC_DEADLINE, running).await {
+    match tokio::time::timeout(within, running).await {
         Ok(Ok((stdout, stderr, status))) => Ok(Said { stdout, stderr, end: status.map_or(End::Lost, |status| end(&status)) }),
         Ok(Err(source)) => Err(ClusterError::of(what, source)),
-        Err(_) => Err(ClusterError::Deadline { what, deadline: EXEC_DEADLINE }),
+        Err(_) => Err(ClusterError::Deadline { what, deadline: within }),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The node helper: a short-lived privileged pod that does one thing on a node, for clusters whose nodes nobody else can reach.
 //!
 //! It is our own image, pinned to the node past the scheduler, in the node's own process namespace; it enters the namespaces of the node's first process and
-//! runs [`NODE_SCRIPT`](super::NODE_SCRIPT) there. What it began ends by itself when its time is over, so the pod itself is gone at once: it is removed, and
+//! runs one of our [scripts](NodeScript) there. What it began ends by itself when its time is over, so the pod itself is gone at once: it is removed, and
 //! seen to be gone, before anything else is done.
 
 use std::time::Duration;
@@ -14,7 +14,7 @@ use kube::{
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use super::PlatformError;
+use super::{PlatformError, node_shell::NodeScript};
 use crate::cluster::{Cluster, ClusterError};
 
 /// What says that a pod is a helper, for a selector.
@@ -29,10 +29,10 @@ const PERIOD: Duration = Duration::from_millis(250);
 const NOT_FOUND: u16 = 404;
 const CONFLICT: u16 = 409;
 
-/// Runs the node script on a node with these words, and returns what it printed.
-pub(super) async fn run(cluster: &Cluster, image: &str, node: &str, words: &[String]) -> Result<String, PlatformError> {
+/// Runs a script on a node with these words, and returns what it printed.
+pub(super) async fn run(cluster: &Cluster, image: &str, node: &str, script: NodeScript, words: &[&str]) -> Result<String, PlatformError> {
     let name = format!("comeback-node-helper-{}", &uuid::Uuid::new_v4().simple().to_string()[..8]);
-    let pod: Pod = serde_json::from_value(manifest(&name, image, node, words)).expect("the manifest is a pod");
+    let pod: Pod = serde_json::from_value(manifest(&name, image, node, script, words)).expect("the manifest is a pod");
     let created = cluster
         .call(format!("create node helper `{name}` on node `{node}`"), cluster.namespaced::<Pod>().create(&PostParams::default(), &pod))
         .await?;
@@ -108,8 +108,10 @@ async fn remove(cluster: &Cluster, name: &str, uid: &str) -> Result<(), ClusterE
     }
 }
 
-fn manifest(name: &str, image: &str, node: &str, words: &[String]) -> Value {
-    let args: Vec<&str> = ["on-node"].into_iter().chain(words.iter().map(String::as_str)).collect();
+fn manifest(name: &str, image: &str, node: &str, script: NodeScript, words: &[&str]) -> Value {
+    // The kubelet puts the value of a variable in the place of `$(NAME)`: a process may be called anything.
+    let words = words.iter().map(|word| word.replace('$', "$$"));
+    let args: Vec<String> = ["on-node", script.name()].map(str::to_owned).into_iter().chain(words).collect();
     json!({
         "apiVersion": "v1",
         "kind": "Pod",
@@ -146,11 +148,11 @@ mod tests {
 
     #[test]
     fn it_is_a_pod_that_kubernetes_knows_and_goes_where_it_is_sent() {
-        let manifest = manifest("h", "comeback:1", "worker-2", &["look".into(), "-".into(), "kubelet".into()]);
+        let manifest = manifest("h", "comeback:1", "worker-2", NodeScript::Signal, &["/proc", "$(HOME)", "list"]);
         let pod: Pod = serde_json::from_value(manifest.clone()).unwrap();
         assert_eq!(serde_json::to_value(&pod).unwrap(), manifest, "every key is one that Kubernetes knows");
         assert_eq!(manifest["spec"]["nodeName"], "worker-2");
-        assert_eq!(manifest["spec"]["containers"][0]["args"], json!(["on-node", "look", "-", "kubelet"]));
+        assert_eq!(manifest["spec"]["containers"][0]["args"], json!(["on-node", "signal", "/proc", "$$(HOME)", "list"]));
         assert_eq!(manifest["spec"]["containers"][0]["securityContext"]["privileged"], true);
     }
 }

@@ -182,7 +182,7 @@ impl Hurt {
         }
     }
 
-    /// The words for [`super::NODE_SCRIPT`]: what it is, and what it takes. After the first of a volume comes the folder that it is on the node.
+    /// The words for [`NodeScript::Hurt`](super::NodeScript::Hurt): what it is, and what it takes. After the first of a volume comes the folder that it is on the node.
     pub(super) fn words(&self) -> Option<Vec<String>> {
         let words = |words: &[&str]| Some(words.iter().map(|word| (*word).to_owned()).collect());
         match self {

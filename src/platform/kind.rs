@@ -7,11 +7,13 @@ use kube::api::ListParams;
 use tokio::time::{Instant, sleep};
 
 use super::{
-    Container, Defaults, Hurt, NODE_SCRIPT, PlatformError, Power, Signalled,
-    cluster::{ClusterPlatform, RESET_FOR},
+    Container, Defaults, Hurt, PlatformError, Power, Signalled,
+    cluster::ClusterPlatform,
     dead_man::{self, Deed},
     docker::{self, Docker},
     hurt::facts_of,
+    memory,
+    node_shell::{NodeScript, NodeShell},
     signal::{self, Sent, Way},
 };
 use crate::{
@@ -32,6 +34,8 @@ const OFF_DEADLINE: Duration = Duration::from_secs(10);
 const PERIOD: Duration = Duration::from_millis(100);
 /// What the node script calls the moment from which on a volume is refused.
 const SINCE: &str = "since";
+/// What a kubelet says of a volume whose folder is none, as a refused one is: a mount may fail for other reasons, too.
+const IS_NO_FOLDER: &str = "hostPath type check failed";
 const NOT_FOUND: u16 = 404;
 
 /// A kind cluster, with docker if it answers.
@@ -86,11 +90,11 @@ impl KindPlatform {
     }
 
     pub(super) async fn aim_signal(&self, at: &Container<'_>, process: &str) -> Result<Way, PlatformError> {
-        signal::aim(&self.cluster, self.docker.as_ref().ok(), at, process).await
+        signal::aim(&self.cluster, self.shell().ok(), at, process).await
     }
 
     pub(super) async fn signal(&self, at: &Container<'_>, way: &Way, process: &str, signal: Sent) -> Result<Vec<Signalled>, PlatformError> {
-        signal::send(&self.cluster, self.docker.as_ref().ok(), at, way, process, signal).await
+        signal::send(&self.cluster, self.shell().ok(), at, way, process, signal).await
     }
 
     /// Whether the node's container runs. A name that is not a worker of this cluster is refused.
@@ -156,7 +160,7 @@ impl KindPlatform {
     pub(super) async fn begin(&self, hurt: &Hurt, at_most: Duration) -> Result<(), PlatformError> {
         match hurt {
             Hurt::FrozenProcess { container, process } => {
-                signal::freeze(&self.cluster, self.docker.as_ref().ok(), container, process, at_most).await
+                signal::freeze(&self.cluster, self.shell().ok(), container, process, at_most).await
             }
             Hurt::FrozenNode { node } => {
                 if self.of_role(node, WORKER).await?.paused {
@@ -171,7 +175,7 @@ impl KindPlatform {
 
     pub(super) async fn end(&self, hurt: &Hurt) -> Result<(), PlatformError> {
         match hurt {
-            Hurt::FrozenProcess { container, process } => signal::thaw(&self.cluster, self.docker.as_ref().ok(), container, process).await,
+            Hurt::FrozenProcess { container, process } => signal::thaw(&self.cluster, self.shell().ok(), container, process).await,
             Hurt::FrozenNode { node } => {
                 if self.of_role(node, WORKER).await?.paused {
                     self.docker()?.unpause(node).await?;
@@ -185,7 +189,7 @@ impl KindPlatform {
 
     pub(super) async fn look(&self, hurt: &Hurt) -> Result<Vec<Fact>, PlatformError> {
         match hurt {
-            Hurt::FrozenProcess { container, process } => signal::state(&self.cluster, self.docker.as_ref().ok(), container, process).await,
+            Hurt::FrozenProcess { container, process } => signal::state(&self.cluster, self.shell().ok(), container, process).await,
             Hurt::FrozenNode { node } => {
                 let container = self.of_role(node, WORKER).await?;
                 let value = if container.paused { "paused" } else { "runs" };
@@ -209,20 +213,11 @@ impl KindPlatform {
 
     pub(super) async fn reset_connections(&self, node: &str, address: &str) -> Result<String, PlatformError> {
         self.of_role(node, WORKER).await?;
-        let docker = self.docker()?;
-        let run = async |verb: &str, seconds: &str| {
-            docker.exec(node, &["bash", "-c", NODE_SCRIPT, "comeback-node", verb, seconds, "reset-pod", address]).await
-        };
-        run("begin", "30").await?;
-        sleep(RESET_FOR).await;
-        let facts = run("look", "-").await;
-        run("end", "-").await?;
-        let told: Vec<String> = facts_of(&facts?).iter().map(|fact| format!("{}: {}", fact.what, fact.value)).collect();
-        Ok(format!("for {}, {}", humantime::format_duration(RESET_FOR), told.join(", ")))
+        self.shell()?.reset_connections(node, address).await
     }
 
     pub(super) async fn exhaust_memory(&self, at: &Container<'_>) -> Result<String, PlatformError> {
-        signal::exhaust(&self.cluster, at).await
+        memory::exhaust(&self.cluster, at).await
     }
 
     /// Runs the node script on the node of a hurt.
@@ -257,9 +252,8 @@ impl KindPlatform {
         if !container.running && !container.paused && verb != "begin" && hurt.volume().is_none() {
             return Ok(String::new());
         }
-        let head = ["bash", "-c", NODE_SCRIPT, "comeback-node", verb, seconds];
-        let command: Vec<&str> = head.into_iter().chain(args).collect();
-        Ok(self.docker()?.exec(&node, &command).await?)
+        let words: Vec<&str> = [verb, seconds].into_iter().chain(args).collect();
+        self.shell()?.run(&node, NodeScript::Hurt, &words).await
     }
 
     /// Where the nodes have a volume of ours with a size of its own.
@@ -272,13 +266,13 @@ impl KindPlatform {
         })
     }
 
-    /// How often a kubelet could not mount a volume since it was refused.
+    /// How often a kubelet could not mount a volume because it was refused.
     async fn refused_attempts(&self, volume: &str, since: i64) -> Result<usize, PlatformError> {
         let params = ListParams::default().fields("reason=FailedMount");
         let events = self.cluster.call("list the mounts that failed", self.cluster.namespaced::<Event>().list(&params)).await?;
         let named = format!("\"{volume}\"");
         let is_of_it = |event: &&Event| {
-            event.message.as_deref().is_some_and(|message| message.contains(&named))
+            event.message.as_deref().is_some_and(|message| message.contains(&named) && message.contains(IS_NO_FOLDER))
                 && event.last_timestamp.as_ref().is_some_and(|at| at.0.as_second() >= since)
         };
         Ok(events.items.iter().filter(is_of_it).count())
@@ -287,6 +281,11 @@ impl KindPlatform {
     fn dead_man(&self, deed: Deed, node: &str, after: Duration) -> Result<(), PlatformError> {
         dead_man::set(self.docker()?.program(), deed, node, after)
             .map_err(|source| PlatformError::DeadMan { node: node.to_owned(), source })
+    }
+
+    /// What reaches a node here.
+    fn shell(&self) -> Result<NodeShell<'_>, PlatformError> {
+        self.docker().map(NodeShell::Docker)
     }
 
     fn docker(&self) -> Result<&Docker, PlatformError> {
@@ -303,9 +302,9 @@ impl KindPlatform {
 async fn can_delay(docker: &Docker, cluster: &str) -> Result<(), String> {
     // kind calls its first worker so.
     let node = format!("{cluster}-worker");
-    match docker.exec(&node, &["bash", "-c", NODE_SCRIPT, "comeback-node", "look", "-", "netem"]).await {
-        Ok(told) if told.contains("yes") => Ok(()),
-        Ok(_) => Err("the kernel of this machine has no `sch_netem`, which holds packets back".to_owned()),
+    match NodeShell::Docker(docker).can_delay(&node).await {
+        Ok(true) => Ok(()),
+        Ok(false) => Err("the kernel of this machine has no `sch_netem`, which holds packets back".to_owned()),
         Err(error) => Err(format!("whether the kernel can hold packets back is not known: {}", chain(&error))),
     }
 }

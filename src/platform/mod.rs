@@ -7,7 +7,7 @@
 //! |---|---|---|---|---|
 //! | sandbox | its own path | its own path | its own path | its own path |
 //! | kind | exec in the container, else docker into the node | docker, which runs the nodes | docker into the node | docker into the node |
-//! | any other cluster | exec in the container | not possible | the node helper, a pod | not possible |
+//! | any other cluster | exec in the container, else the node helper | not possible | the node helper, a pod | not possible |
 //!
 //! The least privileged way that works is taken, and named in the record: exec in the container, then the container runtime of the node, then the node
 //! helper. What lasts is a [`Hurt`]: begun, looked at, ended.
@@ -19,6 +19,8 @@ mod exec;
 pub mod helper;
 pub mod hurt;
 mod kind;
+mod memory;
+mod node_shell;
 pub mod processes;
 mod sandbox;
 mod signal;
@@ -37,6 +39,7 @@ pub use self::{
     helper::COMPONENT as HELPER,
     hurt::{ContainerName, DEAD_MAN, Hurt},
     kind::KindPlatform,
+    node_shell::NodeScript,
     sandbox::SandboxPlatform,
     signal::Way,
 };
@@ -45,9 +48,6 @@ use crate::{
     event::Fact,
     scenario::Signal,
 };
-
-/// Runs on a node, as root: hurts it, mends it, tells how it is.
-pub const NODE_SCRIPT: &str = include_str!("node.bash");
 
 /// How kind names a node towards Kubernetes: `kind://docker/<cluster>/<node>`.
 const KIND_PROVIDER: &str = "kind://";
@@ -165,8 +165,6 @@ impl Place {
         const HELPER: Means = Means { mechanism: "node helper", privilege: "create privileged pods" };
         const OF_THE_STORAGE: &str =
             "how the volume is stored is not known here, and a disk that may not be the workload's own is never touched";
-        const FROM_OUTSIDE: &str =
-            "the first process of a container takes no such signal from inside, and nothing here sends it from the node";
         const UNDER_ITS_FEET: &str = "it would cut off the node helper that does it, which could not say whether it was done";
         const OF_THE_CLOUD: &str = "the control plane is not reached through the Kubernetes API";
         match (self, capability) {
@@ -187,8 +185,7 @@ impl Place {
                 | Capability::ApiServer
                 | Capability::Controllers,
             ) => Ok(DOCKER),
-            (Self::Cluster, Capability::PodNetwork | Capability::PodDelay) => Ok(HELPER),
-            (Self::Cluster, Capability::KillContainer) => Err(FROM_OUTSIDE),
+            (Self::Cluster, Capability::KillContainer | Capability::PodNetwork | Capability::PodDelay) => Ok(HELPER),
             (Self::Cluster, Capability::Kubelet | Capability::NodeNetwork) => Err(UNDER_ITS_FEET),
             (Self::Cluster, Capability::NodePower | Capability::NodeFreeze) => Err(ClusterPlatform::NO_POWER),
             (Self::Cluster, Capability::ApiServer | Capability::Controllers) => Err(OF_THE_CLOUD),

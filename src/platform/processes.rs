@@ -237,6 +237,37 @@ mod tests {
         }
     }
 
+    /// On a node it is systemd that lets a process go on; here a program of that name which keeps what it was told, and ends with this code.
+    #[rstest]
+    #[case::it_will_go_on("0", true)]
+    #[case::nobody_would_let_it_go_on("1", false)]
+    fn on_the_node_nothing_is_stopped_that_does_not_go_on_by_itself(#[case] code: &str, #[case] stops: bool) {
+        let mut victim = Command::new("sleep").arg("600").spawn().unwrap();
+        let pid = i32::try_from(victim.id()).unwrap();
+        let root = proc(&[(pid, 1, 'S', "victim", "c1")]);
+        let told = root.path().join("told");
+        let stub = root.path().join("systemd-run");
+        fs::write(&stub, format!("#!/bin/bash\nprintf '%s ' \"$@\" >'{}'\nexit {code}\n", told.display())).unwrap();
+        fs::set_permissions(&stub, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let path = format!("{}:{}", root.path().display(), std::env::var("PATH").unwrap());
+        let output = Command::new("bash")
+            .args(["-c", SCRIPT, "comeback-signal", root.path().to_str().unwrap(), "victim", "SIGSTOP", "c1", "7"])
+            .env("PATH", path)
+            .output()
+            .unwrap();
+        let report = Report::of_script(&String::from_utf8(output.stdout).unwrap()).unwrap();
+        assert_eq!(report.signalled, if stops { vec![pid] } else { vec![] });
+        if stops {
+            // It says that it was stopped, whenever that is.
+            let waited = nix::sys::wait::waitpid(Pid::from_raw(pid), Some(nix::sys::wait::WaitPidFlag::WUNTRACED)).unwrap();
+            assert_eq!(waited, nix::sys::wait::WaitStatus::Stopped(Pid::from_raw(pid), Signal::SIGSTOP));
+        }
+        victim.kill().unwrap();
+        victim.wait().unwrap();
+        let told = fs::read_to_string(told).unwrap();
+        assert!(told.contains("--on-active=7") && told.contains(&format!("kill -s CONT {pid}")), "{told}");
+    }
+
     #[test]
     fn a_text_that_is_no_answer_is_not_read() {
         assert_eq!(Report::of_script("bash: kill: (1) - Operation not permitted"), None);

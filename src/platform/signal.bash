@@ -1,5 +1,15 @@
 # Which processes run, which are meant, and a signal to those: with what bash itself can do.
 root=$1 wanted=$2 signal=$3 container=$4 revive=$5
+# What is about to be stopped goes on by itself, whatever becomes of us. A node's systemd keeps the time there: what we start ends with us, where we are a pod.
+revive_later() {
+    if [[ -z $revive ]]; then return; fi
+    if [[ -n $container ]]; then
+        systemd-run --quiet --collect --on-active="$revive" --timer-property=AccuracySec=100ms /bin/bash -c "kill -s CONT $1" >&2
+    else
+        # Closed in it, and not for it: else the shell keeps copies open, and whoever reads what we say waits for it.
+        ( exec </dev/null >/dev/null 2>&1; sleep "$revive"; kill -s CONT "$1" ) &
+    fi
+}
 declare -A parent name state_of place
 for folder in "$root"/[0-9]*; do
     pid=${folder##*/}
@@ -35,13 +45,8 @@ for pid in "${!name[@]}"; do
     if [[ ${name[$pid]} == "$wanted" || $role == "$wanted" ]]; then
         done_to=meant
         # The first process of a container drops what it gets from inside; on the node, which has a container named, it is another.
-        if [[ $signal != list && ( $pid != 1 || -n $container ) ]] && kill -s "$signal" "$pid" 2>/dev/null; then
+        if [[ $signal != list && ( $pid != 1 || -n $container ) ]] && revive_later "$pid" && kill -s "$signal" "$pid" 2>/dev/null; then
             done_to=signalled
-            # What stands still goes on by itself, whatever becomes of us.
-            if [[ -n $revive ]]; then
-                # Closed in it, and not for it: else the shell keeps copies open, and whoever reads what we say waits for it.
-                ( exec </dev/null >/dev/null 2>&1; sleep "$revive"; kill -s CONT "$pid" ) &
-            fi
         fi
     fi
     printf '%s %s %s %s %s\n' "$pid" "${parent[$pid]}" "$done_to" "${state_of[$pid]}" "${name[$pid]}"

@@ -2,10 +2,11 @@
 //!
 //! 1. `exec` of our own binary, where it is in the image;
 //! 2. `exec` of bash with a script of ours, in any other image;
-//! 3. on kind, bash on the node, through docker: the only one of these that reaches the first process of a container, which is deaf to
-//!    what comes from inside.
+//! 3. bash on the node, through docker on kind and by the node helper elsewhere: the only one of these that reaches the first process of a container, which is
+//!    deaf to what comes from inside.
 //!
-//! Which way works is found out by looking, before the fault is called: [`aim`] lists the processes and sends nothing.
+//! Which way works is found out by looking, before the fault is called: [`aim`] lists the processes and sends nothing. It sends no helper to a node either,
+//! because a plan is made so too: where only that would tell, the call does.
 
 use std::time::Duration;
 
@@ -14,8 +15,8 @@ use kube::Api;
 
 use super::{
     Container, ContainerName, PlatformError, Signalled,
-    docker::Docker,
     exec::{End, Said, exec},
+    node_shell::{NodeScript, NodeShell},
     processes::{FIRST, Process, Report, SCRIPT},
 };
 use crate::{
@@ -24,9 +25,11 @@ use crate::{
 };
 
 /// Where our own binary is in our image.
-const OWN_BINARY: &str = "/comeback";
+pub(super) const OWN_BINARY: &str = "/comeback";
 /// A shell that is killed from outside ends with this exit code: its container was ended by what it did.
-const KILLED: i32 = 137;
+pub(super) const KILLED: i32 = 137;
+/// How long a look at the processes and a signal may take, with the connection.
+const WITHIN: Duration = Duration::from_secs(20);
 
 /// What is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,8 +60,10 @@ pub enum Way {
     OwnBinary,
     /// Bash in the container.
     Bash,
-    /// Bash on the node, which is a container of docker.
+    /// Bash on the node.
     Node {
+        /// By what the node is reached.
+        by: &'static str,
         /// The node.
         node: String,
         /// The id of the database's container, without the runtime's name.
@@ -74,25 +79,25 @@ impl Way {
             Self::Sandbox => "sandbox: signal from the node".to_owned(),
             Self::OwnBinary => format!("exec in the container: {OWN_BINARY} signal"),
             Self::Bash => "exec in the container: bash".to_owned(),
-            Self::Node { node, .. } => format!("docker exec on node {node}: bash"),
+            Self::Node { by, node, .. } => format!("{by} on node {node}: bash"),
         }
     }
 }
 
-/// Finds the way to the process that is meant, without touching it. With `docker` the node can be entered.
-pub(super) async fn aim(cluster: &Cluster, docker: Option<&Docker>, at: &Container<'_>, process: &str) -> Result<Way, PlatformError> {
+/// Finds the way to the process that is meant, without touching it. With `shell` the node can be entered.
+pub(super) async fn aim(cluster: &Cluster, shell: Option<NodeShell<'_>>, at: &Container<'_>, process: &str) -> Result<Way, PlatformError> {
     let (way, report) = match ask(cluster, at, Way::OwnBinary, process, None).await? {
         Some(found) => found,
         None => match ask(cluster, at, Way::Bash, process, None).await? {
             Some(found) => found,
-            None => return from_the_node(docker, at, process, "it has neither our binary nor bash in it").await,
+            None => return from_the_node(shell, at, process, "it has neither our binary nor bash in it").await,
         },
     };
     if report.meant.is_empty() {
         return Err(no_such_process(at, process, &report));
     }
     if report.meant.contains(&FIRST) {
-        return from_the_node(docker, at, process, "it is the container's first process, which ignores what is sent from inside").await;
+        return from_the_node(shell, at, process, "it is the container's first process, which ignores what is sent from inside").await;
     }
     Ok(way)
 }
@@ -100,7 +105,7 @@ pub(super) async fn aim(cluster: &Cluster, docker: Option<&Docker>, at: &Contain
 /// Sends the signal. What was sent is no evidence: the container may have ended before it could tell.
 pub(super) async fn send(
     cluster: &Cluster,
-    docker: Option<&Docker>,
+    shell: Option<NodeShell<'_>>,
     at: &Container<'_>,
     way: &Way,
     process: &str,
@@ -114,9 +119,9 @@ pub(super) async fn send(
                 return Err(PlatformError::NotPossible(format!("the way into container `{}` is gone: {}", at.container, way.mechanism())));
             }
         },
-        Way::Node { node, container } => {
-            let report = on_the_node(docker, node, container, process, Some(signal)).await?;
-            // Docker outlives the container: whoever looks from the node and sees nothing of it came too late, and has sent nothing.
+        Way::Node { node, container, .. } => {
+            let report = on_the_node(shell, node, container, process, Some(signal)).await?;
+            // The node outlives the container: whoever looks from there and sees nothing of it came too late, and has sent nothing.
             if report.running.is_empty() {
                 return Err(already_ended(at));
             }
@@ -141,7 +146,7 @@ pub(super) async fn send(
 /// Looks at the processes that are meant, by the way that was found.
 pub(super) async fn look(
     cluster: &Cluster,
-    docker: Option<&Docker>,
+    shell: Option<NodeShell<'_>>,
     at: &Container<'_>,
     way: &Way,
     process: &str,
@@ -149,7 +154,7 @@ pub(super) async fn look(
     let report = match way {
         Way::Sandbox => unreachable!("the sandbox has a path of its own"),
         Way::OwnBinary | Way::Bash => ask(cluster, at, way.clone(), process, None).await?.map(|(_, report)| report).unwrap_or_default(),
-        Way::Node { node, container } => on_the_node(docker, node, container, process, None).await?,
+        Way::Node { node, container, .. } => on_the_node(shell, node, container, process, None).await?,
     };
     Ok(report.named(&report.meant))
 }
@@ -168,20 +173,20 @@ fn named(container: &ContainerName) -> Container<'_> {
 /// Stops a process, for so long at most.
 pub(super) async fn freeze(
     cluster: &Cluster,
-    docker: Option<&Docker>,
+    shell: Option<NodeShell<'_>>,
     container: &ContainerName,
     process: &str,
     at_most: Duration,
 ) -> Result<(), PlatformError> {
     let at = named(container);
-    let way = aim(cluster, docker, &at, process).await?;
-    send(cluster, docker, &at, &way, process, Sent { name: "SIGSTOP", revive: Some(at_most) }).await.map(drop)
+    let way = aim(cluster, shell, &at, process).await?;
+    send(cluster, shell, &at, &way, process, Sent { name: "SIGSTOP", revive: Some(at_most) }).await.map(drop)
 }
 
 /// Lets it go on. A container that has another life by now has nothing that was stopped.
 pub(super) async fn thaw(
     cluster: &Cluster,
-    docker: Option<&Docker>,
+    shell: Option<NodeShell<'_>>,
     container: &ContainerName,
     process: &str,
 ) -> Result<(), PlatformError> {
@@ -189,14 +194,14 @@ pub(super) async fn thaw(
         return Ok(());
     }
     let at = named(container);
-    let way = aim(cluster, docker, &at, process).await?;
-    send(cluster, docker, &at, &way, process, Sent::only("SIGCONT")).await.map(drop)
+    let way = aim(cluster, shell, &at, process).await?;
+    send(cluster, shell, &at, &way, process, Sent::only("SIGCONT")).await.map(drop)
 }
 
 /// Whether it stands still.
 pub(super) async fn state(
     cluster: &Cluster,
-    docker: Option<&Docker>,
+    shell: Option<NodeShell<'_>>,
     container: &ContainerName,
     process: &str,
 ) -> Result<Vec<Fact>, PlatformError> {
@@ -205,8 +210,8 @@ pub(super) async fn state(
         return Ok(vec![Fact { what, value: "gone".to_owned() }]);
     }
     let at = named(container);
-    let way = aim(cluster, docker, &at, process).await?;
-    let found = look(cluster, docker, &at, &way, process).await?;
+    let way = aim(cluster, shell, &at, process).await?;
+    let found = look(cluster, shell, &at, &way, process).await?;
     let value = if !found.is_empty() && found.iter().all(|process| process.stopped) { "stopped" } else { "runs" };
     Ok(vec![Fact { what, value: value.to_owned() }])
 }
@@ -218,20 +223,13 @@ async fn is_still(cluster: &Cluster, container: &ContainerName) -> Result<bool, 
     Ok(pod.is_some_and(|pod| pod_facts(&pod, &container.container).container_id.as_deref() == Some(&container.id)))
 }
 
-/// Has our own binary in the container take all the memory that it may have.
-pub(super) async fn exhaust(cluster: &Cluster, at: &Container<'_>) -> Result<String, PlatformError> {
-    let Said { stderr, end, .. } = exec(cluster, at.namespace, at.pod, at.container, &[OWN_BINARY, "exhaust-memory"]).await?;
-    match end {
-        // The kernel ended it, or all of its container.
-        End::Lost | End::Code(KILLED) => Ok("the memory was taken until the kernel killed".to_owned()),
-        End::Missing | End::Code(126 | 127) => {
-            Err(PlatformError::NotPossible(format!("container `{}` does not hold our binary, which takes the memory", at.container)))
-        }
-        end => {
-            let said = stderr.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("nothing").to_owned();
-            Err(PlatformError::NotPossible(format!("the memory of container `{}` was not exhausted ({end:?}): {said}", at.container)))
-        }
+/// The processes that are meant, as bash in the container sees them. `None`: there is no bash.
+pub(super) async fn inside(cluster: &Cluster, at: &Container<'_>, process: &str) -> Result<Option<Vec<Process>>, PlatformError> {
+    let Some((_, report)) = ask(cluster, at, Way::Bash, process, None).await? else { return Ok(None) };
+    if report.meant.is_empty() {
+        return Err(no_such_process(at, process, &report));
     }
+    Ok(Some(report.named(&report.meant)))
 }
 
 /// Asks one of the programs in the container. `None`: it is not there. An empty report: the container ended before it could tell.
@@ -251,7 +249,7 @@ async fn ask(
         Way::OwnBinary => own.into_iter().chain(own_signal.into_iter().flatten()).chain(own_revive.into_iter().flatten()).collect(),
         Way::Bash | Way::Sandbox | Way::Node { .. } => bash.to_vec(),
     };
-    let Said { stdout, stderr, end } = exec(cluster, at.namespace, at.pod, at.container, &command).await?;
+    let Said { stdout, stderr, end } = exec(cluster, at.namespace, at.pod, at.container, &command, WITHIN).await?;
     let report = match way {
         Way::OwnBinary => serde_json::from_str(&stdout).ok(),
         Way::Bash | Way::Sandbox | Way::Node { .. } => Report::of_script(&stdout),
@@ -270,27 +268,29 @@ async fn ask(
     }
 }
 
-async fn from_the_node(docker: Option<&Docker>, at: &Container<'_>, process: &str, why: &str) -> Result<Way, PlatformError> {
-    let (Some(docker), Some(node), Some(id)) = (docker, at.node, at.id) else { return Err(first_process(at, process, why)) };
+async fn from_the_node(shell: Option<NodeShell<'_>>, at: &Container<'_>, process: &str, why: &str) -> Result<Way, PlatformError> {
+    let (Some(shell), Some(node), Some(id)) = (shell, at.node, at.id) else { return Err(first_process(at, process, why)) };
     // `containerd://0123…`
     let container = id.rsplit_once("://").map_or(id, |(_, id)| id).to_owned();
-    let report = on_the_node(Some(docker), node, &container, process, None).await?;
-    if report.meant.is_empty() {
-        return Err(no_such_process(at, process, &report));
+    if let NodeShell::Docker(_) = shell {
+        let report = on_the_node(Some(shell), node, &container, process, None).await?;
+        if report.meant.is_empty() {
+            return Err(no_such_process(at, process, &report));
+        }
     }
-    Ok(Way::Node { node: node.to_owned(), container })
+    Ok(Way::Node { by: shell.mechanism(), node: node.to_owned(), container })
 }
 
 async fn on_the_node(
-    docker: Option<&Docker>,
+    shell: Option<NodeShell<'_>>,
     node: &str,
     container: &str,
     process: &str,
     signal: Option<Sent>,
 ) -> Result<Report, PlatformError> {
     let (name, seconds) = (signal.map_or("list", |signal| signal.name), signal.map(Sent::seconds).unwrap_or_default());
-    let docker = docker.ok_or_else(|| PlatformError::NotPossible(format!("node `{node}` can no longer be entered through docker")))?;
-    let text = docker.exec(node, &["bash", "-c", SCRIPT, "comeback-signal", "/proc", process, name, container, &seconds]).await?;
+    let shell = shell.ok_or_else(|| PlatformError::NotPossible(format!("node `{node}` can no longer be entered")))?;
+    let text = shell.run(node, NodeScript::Signal, &["/proc", process, name, container, &seconds]).await?;
     Report::of_script(&text)
         .ok_or_else(|| PlatformError::NotPossible(format!("the list of processes on node `{node}` cannot be read: {text}")))
 }
@@ -324,8 +324,8 @@ mod tests {
 
     async fn sent(script: &str) -> Result<Vec<Signalled>, PlatformError> {
         let (_folder, docker) = stub(script);
-        let way = Way::Node { node: "w1".into(), container: "0123".into() };
-        send(&fake::cluster(Router::new()).await, Some(&docker), &AT, &way, "engine", Sent::only("SIGKILL")).await
+        let way = Way::Node { by: "docker exec", node: "w1".into(), container: "0123".into() };
+        send(&fake::cluster(Router::new()).await, Some(NodeShell::Docker(&docker)), &AT, &way, "engine", Sent::only("SIGKILL")).await
     }
 
     #[tokio::test]

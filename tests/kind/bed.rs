@@ -38,6 +38,9 @@ pub(crate) const LASTING: Duration = Duration::from_mins(2);
 const DATABASE: &str = "cp /bin/bash /tmp/sqlservr; \
     /tmp/sqlservr -c '/tmp/sqlservr -c \"sleep 100000; true\" & wait $!; exit 1'; exit 1";
 
+/// More than it needs, and soon taken.
+const MEMORY: &str = "128Mi";
+
 /// One test at a time: they break nodes.
 static ONE: Mutex<()> = Mutex::new(());
 
@@ -149,6 +152,7 @@ async fn template(cluster: &Cluster) -> Value {
     let lost = |key: &str| json!({"key": format!("node.kubernetes.io/{key}"), "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 5});
     let mut container = json!({
         "name": "database", "image": image(cluster).await, "imagePullPolicy": "IfNotPresent", "command": ["bash", "-c", DATABASE],
+        "resources": {"limits": {"memory": MEMORY}},
     });
     let mut volumes = json!([]);
     if let Some((_, inside)) = shared_binary() {
@@ -177,13 +181,17 @@ pub(crate) fn shared_binary() -> Option<(PathBuf, String)> {
 
 /// An image with bash that the nodes have.
 async fn image(cluster: &Cluster) -> String {
-    if let Ok(image) = env::var("COMEBACK_KIND_IMAGE") {
-        return image;
+    match env::var("COMEBACK_KIND_IMAGE") {
+        Ok(image) => image,
+        Err(_) => image_of_the_nodes(cluster, "kube-proxy").await.expect("a node has an image with bash, or COMEBACK_KIND_IMAGE names one"),
     }
+}
+
+/// An image that the nodes have, by a part of its name.
+pub(crate) async fn image_of_the_nodes(cluster: &Cluster, part: &str) -> Option<String> {
     let nodes = cluster.all::<Node>().list(&ListParams::default()).await.expect("the cluster answers");
     let images = nodes.iter().flat_map(|node| node.status.iter().flat_map(|status| status.images.iter().flatten()));
-    let names = images.flat_map(|image| image.names.clone().unwrap_or_default());
-    names.into_iter().find(|name| name.contains("kube-proxy")).expect("a node has an image with bash, or COMEBACK_KIND_IMAGE names one")
+    images.flat_map(|image| image.names.clone().unwrap_or_default()).find(|name| name.contains(part))
 }
 
 async fn create(cluster: &Cluster, group: &str, version: &str, kind: &str, object: Value) {

@@ -275,6 +275,7 @@ fn with_the_api_alone_what_is_possible_is_proven_and_the_rest_is_skipped() {
     let there = There::new();
     let scenarios = [
         scenario("killed", "killProcess: {}", ""),
+        scenario("ended", "killContainer: {}", ""),
         scenario("frozen", "freezeProcess: { for: 10s }", ""),
         scenario("lossy", "lossyNetwork: { loss: 50%, for: 10s }", ""),
         scenario("reset", "resetConnections: {}", ""),
@@ -311,7 +312,7 @@ fn with_the_api_alone_what_is_possible_is_proven_and_the_rest_is_skipped() {
     }
     let by_helper =
         ran.events().iter().filter(|(kind, event)| kind == "fault_resolved" && event.to_string().contains("node helper")).count();
-    assert!(by_helper >= 3, "{by_helper} faults went through the node helper\n{}", ran.tell());
+    assert!(by_helper >= 4, "{by_helper} faults went through the node helper\n{}", ran.tell());
     there.is_whole();
 }
 

@@ -1,12 +1,18 @@
-//! A signal to a process of a container, by each way.
+//! What is done to the processes of a container, by each way.
+
+use std::time::Duration;
 
 use comeback::{
     event::PodFacts,
-    platform::{Container, Way},
+    platform::{Container, ContainerName, Hurt, Platform, Way},
     scenario::Signal,
 };
+use tokio::time::{Instant, sleep};
 
-use crate::bed::{Bed, Shape, in_bed, refused, shared_binary};
+use crate::bed::{Bed, Shape, image_of_the_nodes, in_bed, refused, shared_binary};
+
+/// How long what goes on by itself may take to do so.
+const BY_ITSELF: Duration = Duration::from_mins(3);
 
 fn container<'a>(bed: &'a Bed, pod: &'a PodFacts) -> Container<'a> {
     let target = &bed.cluster.target;
@@ -36,5 +42,74 @@ fn each_process_is_reached_and_what_is_not_there_is_named() {
         }
         let text = refused(bed.platform.aim_signal(&container(bed, &pod), "postgres").await);
         assert!(text.contains("no process `postgres`") && text.contains("sqlservr ("), "{text}");
+    });
+}
+
+/// As on a cluster where docker reaches no node.
+async fn by_api(bed: &Bed) -> Platform {
+    let image = image_of_the_nodes(&bed.cluster, "library/comeback:").await.expect("the image of `comeback cluster up`");
+    Platform::by_api(&bed.cluster, Some(&image))
+}
+
+#[test]
+#[ignore = "needs the cluster of `comeback cluster up`; kills processes in a pod of its own"]
+fn what_is_deaf_from_inside_is_reached_by_the_node_helper() {
+    in_bed(Shape::Deployment, async |bed| {
+        let platform = by_api(bed).await;
+        let pod = bed.cluster.pod_facts().await.expect("a pod");
+        let way = platform.aim_signal(&container(bed, &pod), "bash").await.expect("there is a way");
+        assert!(matches!(way, Way::Node { by: "node helper", .. }), "{way:?}");
+        let signalled = platform.signal(&container(bed, &pod), &way, "bash", Signal::Sigkill).await.expect("it is sent");
+        assert!(matches!(&signalled[..], [one] if one.comm == "bash" && one.pid > 1), "{signalled:?}");
+        let pod = bed.restarted(&pod).await;
+
+        let absent = platform.signal(&container(bed, &pod), &way, "postgres", Signal::Sigkill).await;
+        assert!(refused(absent).contains("has ended by itself"), "the way leads to the container that is gone");
+    });
+}
+
+#[test]
+#[ignore = "needs the cluster of `comeback cluster up`; stops processes in a pod of its own"]
+fn what_a_node_helper_has_stopped_goes_on_when_it_is_told_to_and_by_itself() {
+    in_bed(Shape::Deployment, async |bed| {
+        let platform = by_api(bed).await;
+        let pod = bed.cluster.pod_facts().await.expect("a pod");
+        let target = &bed.cluster.target;
+        let container = ContainerName {
+            namespace: target.namespace.clone(),
+            pod: pod.name.clone(),
+            container: target.container.clone(),
+            id: pod.container_id.clone().expect("it runs"),
+            node: pod.node.clone().expect("it is on a node"),
+        };
+        let hurt = Hurt::FrozenProcess { container, process: "bash".to_owned() };
+        let value = async || platform.look(&hurt).await.expect("it can be looked at")[0].value.clone();
+        let freeze = async || platform.begin(&hurt, Duration::from_secs(1)).await.expect("it can be stopped");
+        assert_eq!(value().await, "runs");
+        freeze().await;
+        assert_eq!(value().await, "stopped");
+        platform.end(&hurt).await.expect("it can go on");
+        assert_eq!(value().await, "runs");
+
+        freeze().await;
+        assert_eq!(value().await, "stopped", "it was stopped again");
+        let end = Instant::now() + BY_ITSELF;
+        while value().await == "stopped" {
+            assert!(Instant::now() < end, "it still stands still after {BY_ITSELF:?}");
+            sleep(Duration::from_secs(2)).await;
+        }
+    });
+}
+
+#[test]
+#[ignore = "needs a kind cluster; takes the memory of a pod of its own"]
+fn memory_is_taken_until_the_kernel_kills_the_engine() {
+    in_bed(Shape::Deployment, async |bed| {
+        let pod = bed.cluster.pod_facts().await.expect("a pod");
+        let said = bed.platform.exhaust_memory(&container(bed, &pod)).await.expect("it is taken");
+        assert_eq!(said.contains("bash"), shared_binary().is_none(), "{said}");
+        let after = bed.restarted(&pod).await;
+        let end = after.last_end.as_deref().unwrap_or_default();
+        assert!(end.contains("OOMKilled"), "it ended so: {end}");
     });
 }

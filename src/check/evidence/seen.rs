@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::{
-    event::{AttemptRun, Moment, Outcome, PodFacts, Sighting, Stream, Victim},
+    event::{AttemptRun, Moment, Outcome, PodFacts, Sighting, Victim},
     measure::{FaultHistory, TrialHistory},
     result::{Evidence, EvidenceRole},
 };
@@ -107,8 +107,8 @@ pub(super) fn slower(
     let from = fault.confirmed.as_ref().map(|(at, _)| at.plus(doubt));
     let to = trial.restorings.iter().find(|(of, ..)| *of == index).map(|(_, at, _)| *at);
     let taken = |within: &dyn Fn(Moment) -> bool| {
-        let runs = trial.attempts.iter().filter(|attempt| attempt.stream == Stream::WriteNew).filter_map(|attempt| attempt.run.as_ref());
-        let mut taken: Vec<Duration> = runs.filter(|run| within(run.started)).map(|run| run.ended.since(run.started)).collect();
+        let runs = trial.headline_runs().filter(|run| within(run.started));
+        let mut taken: Vec<Duration> = runs.map(|run| run.ended.since(run.started)).collect();
         taken.sort_unstable();
         taken.get(taken.len() / 2).copied()
     };
@@ -165,7 +165,6 @@ pub(super) fn came_while_recovering(
     let old_life = before.and_then(|before| before.victim.as_ref()?.life.as_ref());
     let ended = before.and_then(|before| before.confirmed.as_ref()).map(|(at, _)| *at);
     let (broken, called) = (before.and_then(|before| before.called), fault.called.unwrap_or_default());
-    let runs = || trial.attempts.iter().filter(|attempt| attempt.stream == Stream::WriteNew).filter_map(|attempt| attempt.run.as_ref());
     let is_taken = |run: &AttemptRun| {
         let by_another = match (&run.incarnation, old_life) {
             (Some(life), Some(old)) => life != old,
@@ -180,7 +179,8 @@ pub(super) fn came_while_recovering(
         let within = broken.is_some_and(|broken| run.ended >= broken.plus(doubt)) && run.started.plus(doubt) < called;
         within && (run.outcome != Outcome::Acknowledged || run.ended >= called.plus(doubt))
     };
-    let (taken, missed) = (runs().filter(|run| is_taken(run)).count(), runs().filter(|run| is_missed(run)).count());
+    let (taken, missed) =
+        (trial.headline_runs().filter(|run| is_taken(run)).count(), trial.headline_runs().filter(|run| is_missed(run)).count());
     let missing = match (taken, missed) {
         (0, 0) => Some("nothing shows that the database was away when it was called"),
         (0, _) => None,
@@ -207,8 +207,8 @@ pub(super) fn broken_writes(trial: &TrialHistory, fault: &FaultHistory, label: &
     // What was under way when an earlier fault was undone is that one's.
     let undone = trial.restorings.iter().map(|(_, at, _)| *at).filter(|at| *at < called).max().unwrap_or_default();
     let failed = |from: Moment, to: Moment| {
-        let probes = trial.attempts.iter().filter(|attempt| attempt.stream == Stream::WriteNew).filter_map(|attempt| attempt.run.as_ref());
-        let within = probes.filter(|run| run.ended >= from.plus(doubt) && run.started.plus(doubt) < to && run.started >= undone);
+        let within =
+            trial.headline_runs().filter(|run| run.ended >= from.plus(doubt) && run.started.plus(doubt) < to && run.started >= undone);
         within.filter(|run| run.outcome != Outcome::Acknowledged).count()
     };
     let until = fault.confirmed.as_ref().map_or(called, |(at, _)| *at).plus(FELT_FOR);
