@@ -7,6 +7,7 @@
 //! - [`snapshot`](Cluster::pod): pod, service and volume at one moment, as facts.
 //! - [`open`]: a cluster from the user's kubeconfig.
 //! - [`forward`]: a port of a pod.
+//! - [`Heartbeat`]: the sign of life of a node.
 //! - [`lease`]: one run at a time.
 //! - [`preflight`]: what can be asked of it before anything is broken.
 //! - [`warnings`]: what a reader should know of the target before anything is broken.
@@ -16,6 +17,7 @@ mod facts;
 #[cfg(test)]
 pub(crate) mod fake;
 pub mod forward;
+mod heartbeat;
 pub mod lease;
 mod open;
 pub mod preflight;

@@ -95,7 +95,9 @@ pub fn rights(fault: &FaultSpec, place: Place) -> BTreeSet<Right> {
         FaultSpec::CrashNode(_) => vec![CHANGE_NODE, PODS_OF_A_NODE, Right::cluster("delete", "nodes")],
         FaultSpec::RebootNode(_) | FaultSpec::FreezeNode(_) => vec![PODS_OF_A_NODE],
         FaultSpec::StopKubelet(_) | FaultSpec::IsolateNode(_) => {
-            [PODS_OF_A_NODE].into_iter().chain(through_the_node.iter().copied()).collect()
+            // Of a node that is cut off, its lease is what is seen.
+            const LEASES_OF_NODES: Right = Right { group: "coordination.k8s.io", ..Right::cluster("get", "leases") };
+            [PODS_OF_A_NODE, LEASES_OF_NODES].into_iter().chain(through_the_node.iter().copied()).collect()
         }
         FaultSpec::IsolatePod(_) | FaultSpec::DelayNetwork(_) | FaultSpec::LossyNetwork(_) | FaultSpec::ResetConnections(_) => {
             through_the_node.to_vec()

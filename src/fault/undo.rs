@@ -2,10 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
-use k8s_openapi::api::{
-    coordination::v1::Lease,
-    core::v1::{Node, Service, Taint},
-};
+use k8s_openapi::api::core::v1::{Node, Service, Taint};
 use kube::{
     Api,
     api::{Patch, PatchParams},
@@ -24,8 +21,6 @@ use crate::{
 const POWER_DEADLINE: Duration = Duration::from_mins(3);
 const RETRY_PERIOD: Duration = Duration::from_millis(500);
 
-/// Where the nodes' leases are.
-const LEASES: &str = "kube-node-lease";
 /// The taints that Kubernetes itself puts on a node and takes away.
 const OWN_TAINTS: &str = "node.kubernetes.io/";
 /// Those with which it marks a node that it has lost.
@@ -402,9 +397,7 @@ struct Sign(Option<String>);
 
 /// When the node last said that it lives, as its lease has it.
 async fn heartbeat(cluster: &Cluster, node: &str) -> Result<Option<String>, ClusterError> {
-    let leases: Api<Lease> = Api::namespaced(cluster.client(), LEASES);
-    let lease = cluster.call(format!("read the lease of node `{node}`"), leases.get_opt(node)).await?;
-    Ok(lease.and_then(|lease| lease.spec?.renew_time).map(|stamp| stamp.0.to_string()))
+    Ok(cluster.heartbeat(node).await?.map(|heartbeat| heartbeat.renewed))
 }
 
 /// Whether the node is ready, has reported since its last sign, and no longer counts as lost.

@@ -14,6 +14,9 @@ use crate::{
     event::Fact,
 };
 
+/// What is said of the lease of a node that lives.
+pub(super) const RENEWED: &str = "renewed";
+
 /// A cluster of which nothing is known but its API.
 #[derive(Debug)]
 pub struct ClusterPlatform {
@@ -84,9 +87,13 @@ impl ClusterPlatform {
         signal::send(&self.cluster, self.helper().ok(), at, way, process, signal).await
     }
 
-    /// What cuts the node off is ended by the node itself when its time is over: nobody else reaches it then.
+    /// What cuts the node off begins when the helper is gone, which it would cut off too, and is ended by the node itself when its time is over: nobody else
+    /// reaches it then.
     pub(super) async fn begin(&self, hurt: &Hurt, lasts: Duration) -> Result<(), PlatformError> {
-        let at_most = if hurt.cuts_off() { lasts } else { lasts + DEAD_MAN };
+        if hurt.cuts_off() {
+            return self.on_node(hurt, "begin-later", &lasts.as_secs().max(1).to_string()).await.map(drop);
+        }
+        let at_most = lasts + DEAD_MAN;
         if let Hurt::FrozenProcess { container, process } = hurt {
             return signal::freeze(&self.cluster, self.helper().ok(), container, process, at_most).await;
         }
@@ -97,12 +104,24 @@ impl ClusterPlatform {
         if let Hurt::FrozenProcess { container, process } = hurt {
             return signal::thaw(&self.cluster, self.helper().ok(), container, process).await;
         }
+        if let Some(node) = hurt.node()
+            && hurt.cuts_off()
+            && self.sign_of_life(node).await? != RENEWED
+        {
+            return Err(PlatformError::CutOff { node: node.to_owned() });
+        }
         self.on_node(hurt, "end", "-").await.map(drop)
     }
 
     pub(super) async fn look(&self, hurt: &Hurt) -> Result<Vec<Fact>, PlatformError> {
         if let Hurt::FrozenProcess { container, process } = hurt {
             return signal::state(&self.cluster, self.helper().ok(), container, process).await;
+        }
+        if let Some(node) = hurt.node()
+            && hurt.cuts_off()
+        {
+            let value = self.sign_of_life(node).await?.to_owned();
+            return Ok(vec![Fact { what: format!("lease of node `{node}`"), value }]);
         }
         Ok(facts_of(&self.on_node(hurt, "look", "-").await?))
     }
@@ -121,6 +140,21 @@ impl ClusterPlatform {
         };
         let words: Vec<&str> = [verb, seconds].into_iter().chain(words.iter().map(String::as_str)).collect();
         self.helper().map_err(PlatformError::NotPossible)?.run(node, NodeScript::Hurt, &words).await
+    }
+
+    /// What can be seen from outside of a node that is cut off.
+    async fn sign_of_life(&self, node: &str) -> Result<&'static str, PlatformError> {
+        let overdue = self.cluster.heartbeat(node).await?.map(|heartbeat| heartbeat.is_overdue());
+        Ok(match overdue {
+            Some(Some(false)) => RENEWED,
+            Some(Some(true)) => "not renewed",
+            None => "none",
+            Some(None) => {
+                return Err(PlatformError::NotPossible(
+                    "the API server does not tell the time, so nobody knows how old the lease is".to_owned(),
+                ));
+            }
+        })
     }
 
     /// What reaches a node here.

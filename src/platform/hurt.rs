@@ -10,7 +10,7 @@ use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::Capability;
+use super::{Capability, cluster::RENEWED};
 use crate::{event::Fact, scenario::Controller};
 
 /// How long a hurt may outlast the time at which it was to be mended: then it ends by itself.
@@ -171,9 +171,9 @@ impl Hurt {
             // One that is gone stands still no more.
             Self::FrozenProcess { .. } => ["runs", "gone"].contains(&value),
             Self::FrozenNode { .. } | Self::StoppedApiServer { .. } | Self::StoppedController { .. } => value == "runs",
-            Self::StoppedKubelet { .. } => value == "active",
-            Self::IsolatedNode { .. }
-            | Self::IsolatedPod { .. }
+            Self::StoppedKubelet { .. } => ["active", RENEWED].contains(&value),
+            Self::IsolatedNode { .. } => ["none", RENEWED].contains(&value),
+            Self::IsolatedPod { .. }
             | Self::DelayedPod { .. }
             | Self::LossyPod { .. }
             | Self::FullVolume { .. }

@@ -165,7 +165,6 @@ impl Place {
         const HELPER: Means = Means { mechanism: "node helper", privilege: "create privileged pods" };
         const OF_THE_STORAGE: &str =
             "how the volume is stored is not known here, and a disk that may not be the workload's own is never touched";
-        const UNDER_ITS_FEET: &str = "it would cut off the node helper that does it, which could not say whether it was done";
         const OF_THE_CLOUD: &str = "the control plane is not reached through the Kubernetes API";
         match (self, capability) {
             (Self::Sandbox, _) => Ok(OWN),
@@ -185,8 +184,10 @@ impl Place {
                 | Capability::ApiServer
                 | Capability::Controllers,
             ) => Ok(DOCKER),
-            (Self::Cluster, Capability::KillContainer | Capability::PodNetwork | Capability::PodDelay) => Ok(HELPER),
-            (Self::Cluster, Capability::Kubelet | Capability::NodeNetwork) => Err(UNDER_ITS_FEET),
+            (
+                Self::Cluster,
+                Capability::KillContainer | Capability::Kubelet | Capability::NodeNetwork | Capability::PodNetwork | Capability::PodDelay,
+            ) => Ok(HELPER),
             (Self::Cluster, Capability::NodePower | Capability::NodeFreeze) => Err(ClusterPlatform::NO_POWER),
             (Self::Cluster, Capability::ApiServer | Capability::Controllers) => Err(OF_THE_CLOUD),
             (Self::Cluster, Capability::VolumeSize | Capability::VolumeSpeed | Capability::VolumeAttach) => Err(OF_THE_STORAGE),
@@ -284,6 +285,14 @@ pub enum PlatformError {
         node: String,
         /// What it said last.
         said: String,
+    },
+    /// A node is cut off, and nobody reaches it.
+    #[error(
+        "node `{node}` does not renew its lease, so nothing reaches it: what cuts it off ends by itself when its time is over (hint: `comeback heal` after that)"
+    )]
+    CutOff {
+        /// The node.
+        node: String,
     },
     /// What would mend the node if the run is killed could not be started.
     #[error("the process that would mend node `{node}` if this one is killed could not be started")]

@@ -1,6 +1,7 @@
 # Hurts a node, mends it, or tells how it is, with what every node has: bash, systemd, iptables, tc. Runs on the node itself, as root.
 #
 #   begin SECONDS WHAT ...   hurts it; after so many seconds it mends itself, whatever became of us, and when the node starts what outlived its power
+#   begin-later SECONDS ...  the same in a moment: for what would cut off whoever asks for it
 #   end - WHAT ...           mends it; what is not hurt is left as it is
 #   look - WHAT ...          tells facts, a line each: name, tab, value
 #
@@ -14,17 +15,22 @@ id=$(printf '%s' "$what-$first" | tr -c 'a-zA-Z0-9-' '-')
 unit=comeback-dead-man-$id
 # Where the timer finds this script: systemd would expand what looks like a variable in an argument.
 readonly script=/run/$unit.bash
+# The same for what is to begin in a moment: when whoever asked for it has gone.
+readonly later=comeback-later-$id
+readonly later_script=/run/$later.bash in_a_moment=5
 readonly brake=comeback-brake-$id.service
 chain=$(printf 'COMEBACK-%s' "$(printf '%s' "$id" | cksum | cut -d' ' -f1)")
 
 fail() { printf '%s\n' "$*" >&2; exit 1; }
+# This script, whether it was given to bash as a text or is in a file.
+itself() { if [[ -n ${BASH_EXECUTION_STRING-} ]]; then printf '%s' "$BASH_EXECUTION_STRING"; else cat "$0"; fi; }
 rule() { iptables -w 5 "$@"; }
 
 # What is on a disk outlives the node's power, and the timer does not: that is mended when the node starts, too.
 readonly at_boot=$unit-at-boot.service kept=/etc/$unit.bash
 outlives_power() { [[ $what == manifest || $what == *-volume ]]; }
 mend_at_boot() {
-    printf '%s' "$BASH_EXECUTION_STRING" >"$kept" &&
+    itself >"$kept" &&
         printf '[Unit]\nAfter=comeback-volumes.service\nBefore=kubelet.service\n[Service]\nType=oneshot\nExecStart=/bin/bash "%s" end - "%s" "%s" "%s"\n[Install]\nWantedBy=multi-user.target\n' \
             "$kept" "$what" "$first" "$second" >"/etc/systemd/system/$at_boot" &&
         systemctl --quiet enable "$at_boot"
@@ -34,7 +40,7 @@ mend_at_boot() {
 dead_man() {
     systemctl stop "$unit.timer" 2>/dev/null
     systemctl reset-failed "$unit.service" "$unit.timer" 2>/dev/null
-    printf '%s' "$BASH_EXECUTION_STRING" >"$script" &&
+    itself >"$script" &&
         systemd-run --quiet --unit="$unit" --on-active="$seconds" --timer-property=AccuracySec=100ms /bin/bash "$script" end - "$what" "$first" "$second" ||
         fail 'the timer that would mend this node by itself could not be set'
     ! outlives_power || mend_at_boot || fail 'the unit that would mend this node when it starts could not be set'
@@ -49,6 +55,20 @@ no_dead_man() {
         rm -f "/etc/systemd/system/$at_boot" "$kept"
         systemctl daemon-reload
     fi
+}
+
+begin_later() {
+    not_later
+    itself >"$later_script" &&
+        systemd-run --quiet --collect --unit="$later" --on-active="$in_a_moment" --timer-property=AccuracySec=100ms \
+            /bin/bash "$later_script" begin "$seconds" "$what" "$first" "$second" ||
+        fail 'the timer that would begin it in a moment could not be set'
+}
+# What has not begun yet does not begin any more.
+not_later() {
+    systemctl stop "$later.timer" "$later.service" 2>/dev/null
+    systemctl reset-failed "$later.timer" "$later.service" 2>/dev/null
+    rm -f "$later_script"
 }
 
 # A chain of our own that the others jump to first.
@@ -104,7 +124,9 @@ left() { stat --file-system --format '%a %S' "$home" | { read -r blocks size && 
 # How long the file system stands still at a time, in seconds: a flush that comes at any moment then waits at least the asked time as often as not.
 standstill() { awk "BEGIN { print $1 * 2.5 / 1000 }"; }
 
+[[ $verb != end ]] || not_later
 case $verb:$what in
+    begin-later:*) begin_later ;;
     begin:kubelet) dead_man && systemctl stop kubelet ;;
     # What mends by itself is called off when it is mended, and not before.
     end:kubelet) systemctl start kubelet && no_dead_man ;;

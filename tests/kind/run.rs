@@ -280,6 +280,8 @@ fn with_the_api_alone_what_is_possible_is_proven_and_the_rest_is_skipped() {
         scenario("lossy", "lossyNetwork: { loss: 50%, for: 10s }", ""),
         scenario("reset", "resetConnections: {}", ""),
         scenario("cut-off", "isolatePod: { for: 10s }", ""),
+        scenario("unkept", "stopKubelet: { for: 30s }", ""),
+        scenario("node-cut-off", "isolateNode: { for: 30s }", ""),
         scenario("late", "delayNetwork: { delay: 50ms, for: 10s }", ""),
         scenario("powerless", "crashNode: {}", ""),
     ];
@@ -312,7 +314,7 @@ fn with_the_api_alone_what_is_possible_is_proven_and_the_rest_is_skipped() {
     }
     let by_helper =
         ran.events().iter().filter(|(kind, event)| kind == "fault_resolved" && event.to_string().contains("node helper")).count();
-    assert!(by_helper >= 4, "{by_helper} faults went through the node helper\n{}", ran.tell());
+    assert!(by_helper >= 6, "{by_helper} faults went through the node helper\n{}", ran.tell());
     there.is_whole();
 }
 
@@ -369,16 +371,21 @@ fn a_namespace_that_does_not_say_so_is_not_broken() {
     there.is_whole();
 }
 
-/// What a helper began it also ends, for another process that has nothing but the API.
-#[test]
-#[ignore = "needs the cluster of `comeback cluster up`; breaks pods in it"]
-fn what_a_helper_has_begun_is_healed_with_the_api_alone() {
+/// What a helper began it also ends, for another process that has nothing but the API; what cut the node off ends by itself before.
+#[rstest]
+#[case::isolate_pod("isolatePod", "mend: isolated pod")]
+#[case::freeze_process("freezeProcess", "mend: frozen process")]
+#[case::stop_kubelet("stopKubelet", "mend: stopped kubelet")]
+#[case::isolate_node("isolateNode", "mend: isolated node")]
+#[ignore = "needs the cluster of `comeback cluster up`; breaks nodes in it"]
+fn what_a_helper_has_begun_is_healed_with_the_api_alone(#[case] fault: &str, #[case] done: &str) {
     let there = There::new();
-    let mut running = there.start_with(&["--api-only"], &[&scenario("killed", "isolatePod: {}", "")]);
+    let mut running = there.start_with(&["--api-only"], &[&scenario("killed", &format!("{fault}: {{}}"), "")]);
     running.wait_for("fault_returned", |_| true);
+    let told = running.tell();
     running.kill();
     let healed = there.heal_with(&["--api-only"]);
-    assert!(healed.contains("mend: isolated pod") && healed.contains("prober"), "{healed}");
+    assert!(healed.contains(done) && healed.contains("prober"), "{healed}\n{told}");
     there.is_whole();
 }
 
