@@ -213,7 +213,7 @@ pub(super) fn measured(trial: &TrialHistory) -> Option<Recovery> {
 
 /// The control trial: nothing may have failed.
 fn quiet(trial: &TrialHistory) -> Finding {
-    let (mut good, mut bad) = (0u64, 0u64);
+    let (mut good, mut bad, mut never_made) = (0u64, 0u64, 0u64);
     let mut stages: BTreeMap<&str, u64> = BTreeMap::new();
     for attempt in trial.headline() {
         if attempt.run.as_ref().is_some_and(|run| run.outcome == Outcome::Acknowledged) {
@@ -221,14 +221,18 @@ fn quiet(trial: &TrialHistory) -> Finding {
             continue;
         }
         bad += 1;
-        let stage = attempt.run.as_ref().and_then(|run| run.error.as_ref()).map_or("unknown", |error| error.stage.as_str());
-        *stages.entry(stage).or_default() += 1;
+        match attempt.run.as_ref().and_then(|run| run.error.as_ref()) {
+            Some(error) => *stages.entry(error.stage.as_str()).or_default() += 1,
+            // Too many were under way already.
+            None => never_made += 1,
+        }
     }
     // The probes' own rows stand in the ledger, too.
     let of_the_load = trial.ledger.writers.iter().filter(|(writer, _)| **writer != PROBE_WRITER);
     let writes: u64 = of_the_load.map(|(_, writer)| writer.refused.len() + writer.in_doubt.len()).sum();
     if bad > 0 || writes > 0 {
-        let at: Vec<String> = stages.iter().map(|(stage, count)| format!("{stage}: {count}")).collect();
+        let mut at: Vec<String> = stages.iter().map(|(stage, count)| format!("{stage}: {count}")).collect();
+        at.extend((never_made > 0).then(|| format!("never made: {never_made}")));
         let at = if at.is_empty() { String::new() } else { format!(" ({})", at.join(", ")) };
         // Whoever has sent a write had a connection: then what the server waits for is slow, which is its disk more often than not.
         let hint = if stages.keys().eq([&Stage::Write.as_str()]) {

@@ -37,7 +37,10 @@ pub const COMPONENT: &str = "app.kubernetes.io/component";
 pub const PROBER: &str = "prober";
 
 /// How long our own shapes stay on a node that does not answer. Kubernetes' default is 300 s, which the guide has.
-const NODE_PATIENCE_SECONDS: i64 = 5;
+const SILENT_NODE_SECONDS: i64 = 5;
+/// How long they stay on one that answers and says itself that it is not ready: it is starting. A kubelet whose first report after a start is so reports again
+/// after ten seconds, and a database that serves by then would be taken away from there.
+const STARTING_NODE_SECONDS: i64 = 60;
 
 /// How much the volume is asked to hold.
 const CAPACITY: &str = "8Gi";
@@ -195,10 +198,9 @@ impl Workload {
         container["imagePullPolicy"] = "IfNotPresent".into();
         container["readinessProbe"] = self.engine.readiness();
         container["resources"] = self.engine.resources();
-        let patience = |taint: &str| {
+        let patience = |taint: &str, seconds: i64| {
             json!({
-                "key": format!("node.kubernetes.io/{taint}"), "operator": "Exists", "effect": "NoExecute",
-                "tolerationSeconds": NODE_PATIENCE_SECONDS,
+                "key": format!("node.kubernetes.io/{taint}"), "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": seconds,
             })
         };
         json!({
@@ -208,7 +210,7 @@ impl Workload {
             "enableServiceLinks": false,
             "automountServiceAccountToken": false,
             "securityContext": {"fsGroup": super::USER_ID},
-            "tolerations": [patience("not-ready"), patience("unreachable")],
+            "tolerations": [patience("unreachable", SILENT_NODE_SECONDS), patience("not-ready", STARTING_NODE_SECONDS)],
             "affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{
                 "labelSelector": {"matchLabels": {COMPONENT: PROBER}},
                 "topologyKey": "kubernetes.io/hostname",

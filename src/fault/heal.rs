@@ -211,6 +211,9 @@ async fn put_right(
     let (mut journals, mut pods) = left(cluster, options).await?;
     journals.retain(|journal| leases.iter().any(|(namespace, _)| namespace == journal.namespace()));
     pods.retain(|pod| leases.iter().any(|(namespace, _)| Some(namespace) == pod.metadata.namespace.as_ref()));
+    // First those that were sent to a node and may not have begun yet: nothing is to be hurt when it was mended. Then what the others still serve.
+    let (of_nodes, others): (Vec<Pod>, Vec<Pod>) = pods.into_iter().partition(|pod| component_of(pod) == Some(NODE_HELPER));
+    remove_pods(cluster, &of_nodes, step, healed).await;
     for journal in &journals {
         if let Some(why) = leases.iter().find_map(|(_, lease)| lease.lost()) {
             healed.failed.push(format!("nothing more was put right: {why}"));
@@ -218,7 +221,7 @@ async fn put_right(
         }
         heal_journal(cluster, platform, journal, step, healed).await;
     }
-    remove_pods(cluster, &pods, step, healed).await;
+    remove_pods(cluster, &others, step, healed).await;
     Ok(())
 }
 

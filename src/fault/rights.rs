@@ -83,20 +83,23 @@ pub fn rights(fault: &FaultSpec, place: Place) -> BTreeSet<Right> {
     const EXEC: Right = Right::part("create", "", "pods", "exec");
     const PODS_OF_A_NODE: Right = Right::cluster("list", "pods");
     const CHANGE_NODE: Right = Right::cluster("patch", "nodes");
+    // What is seen of a node that is away, and of one that is to be back.
+    const LEASES_OF_NODES: Right = Right { group: "coordination.k8s.io", ..Right::cluster("get", "leases") };
     let by_helper = [Right::of("create", "", "pods"), Right::part("get", "", "pods", "log")];
     let through_the_node: &[Right] = if place == Place::Cluster { &by_helper } else { &[] };
     let more: Vec<Right> = match fault {
-        FaultSpec::KillProcess(_) | FaultSpec::FreezeProcess(_) | FaultSpec::ExhaustMemory(_) => vec![EXEC],
-        FaultSpec::KillContainer(_) => [EXEC].into_iter().chain(through_the_node.iter().copied()).collect(),
+        FaultSpec::ExhaustMemory(_) => vec![EXEC],
+        // The first process of a container is reached from its node alone.
+        FaultSpec::KillProcess(_) | FaultSpec::FreezeProcess(_) | FaultSpec::KillContainer(_) => {
+            [EXEC].into_iter().chain(through_the_node.iter().copied()).collect()
+        }
         FaultSpec::EvictPod(_) => vec![Right::part("create", "", "pods", "eviction")],
         FaultSpec::RestartWorkload(_) | FaultSpec::ScaleToZero(_) => vec![Right::of("get", "apps", "replicasets")],
         FaultSpec::DrainNode(_) => vec![CHANGE_NODE, PODS_OF_A_NODE, Right::part("create", "", "pods", "eviction")],
         FaultSpec::CordonNode(_) | FaultSpec::TaintNode(_) => vec![CHANGE_NODE, PODS_OF_A_NODE],
-        FaultSpec::CrashNode(_) => vec![CHANGE_NODE, PODS_OF_A_NODE, Right::cluster("delete", "nodes")],
-        FaultSpec::RebootNode(_) | FaultSpec::FreezeNode(_) => vec![PODS_OF_A_NODE],
+        FaultSpec::CrashNode(_) => vec![CHANGE_NODE, PODS_OF_A_NODE, LEASES_OF_NODES, Right::cluster("delete", "nodes")],
+        FaultSpec::RebootNode(_) | FaultSpec::FreezeNode(_) => vec![PODS_OF_A_NODE, LEASES_OF_NODES],
         FaultSpec::StopKubelet(_) | FaultSpec::IsolateNode(_) => {
-            // Of a node that is cut off, its lease is what is seen.
-            const LEASES_OF_NODES: Right = Right { group: "coordination.k8s.io", ..Right::cluster("get", "leases") };
             [PODS_OF_A_NODE, LEASES_OF_NODES].into_iter().chain(through_the_node.iter().copied()).collect()
         }
         FaultSpec::IsolatePod(_) | FaultSpec::DelayNetwork(_) | FaultSpec::LossyNetwork(_) | FaultSpec::ResetConnections(_) => {

@@ -1,6 +1,12 @@
 //! Any other cluster: what the Kubernetes API alone can do, and what the [node helper](super::helper) can, which it starts.
 
-use std::{sync::OnceLock, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, OnceLock, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::{Instant, sleep};
 
 use super::{
     Container, DEAD_MAN, Defaults, Hurt, PlatformError, Signalled,
@@ -16,6 +22,10 @@ use crate::{
 
 /// What is said of the lease of a node that lives.
 pub(super) const RENEWED: &str = "renewed";
+/// How often a lease is looked at until it is renewed.
+const LOOK_PERIOD: Duration = Duration::from_millis(250);
+/// The least that what cuts a node off lasts: the helper has to go, it begins five seconds after that, and then two renewals have to be missed.
+const LEAST: Duration = Duration::from_secs(40);
 
 /// A cluster of which nothing is known but its API.
 #[derive(Debug)]
@@ -25,6 +35,19 @@ pub struct ClusterPlatform {
     image: Option<String>,
     /// Whether the kernel of the nodes can hold packets back, once it was asked.
     delay: OnceLock<Result<(), String>>,
+    /// The leases of nodes, as they were seen.
+    leases: Mutex<BTreeMap<String, Seen>>,
+}
+
+/// A node's lease, as it was seen.
+#[derive(Clone, Debug)]
+struct Seen {
+    /// What stands in it.
+    renewed: String,
+    /// When that was first seen.
+    since: Instant,
+    /// Whether something else stood there before: then it has been renewed under our eyes.
+    changed: bool,
 }
 
 impl ClusterPlatform {
@@ -40,13 +63,13 @@ impl ClusterPlatform {
         start_within: Duration::from_mins(10),
         // A few calls, each with its deadline.
         undo_within: Duration::from_mins(1),
-        lasting: Duration::from_secs(30),
+        lasting: LEAST,
     };
 
     /// The cluster behind this client; `image` is our own, for the node helper.
     #[must_use]
     pub const fn new(cluster: Cluster, image: Option<String>) -> Self {
-        Self { cluster, image, delay: OnceLock::new() }
+        Self { cluster, image, delay: OnceLock::new(), leases: Mutex::new(BTreeMap::new()) }
     }
 
     /// Whether packets can be held back here, as far as is known.
@@ -80,29 +103,29 @@ impl ClusterPlatform {
     }
 
     pub(super) async fn aim_signal(&self, at: &Container<'_>, process: &str) -> Result<Way, PlatformError> {
-        signal::aim(&self.cluster, self.helper().ok(), at, process).await
+        signal::aim(&self.cluster, self.helper(), at, process).await
     }
 
     pub(super) async fn signal(&self, at: &Container<'_>, way: &Way, process: &str, signal: Sent) -> Result<Vec<Signalled>, PlatformError> {
-        signal::send(&self.cluster, self.helper().ok(), at, way, process, signal).await
+        signal::send(&self.cluster, self.helper(), at, way, process, signal).await
     }
 
     /// What cuts the node off begins when the helper is gone, which it would cut off too, and is ended by the node itself when its time is over: nobody else
     /// reaches it then.
     pub(super) async fn begin(&self, hurt: &Hurt, lasts: Duration) -> Result<(), PlatformError> {
         if hurt.cuts_off() {
-            return self.on_node(hurt, "begin-later", &lasts.as_secs().max(1).to_string()).await.map(drop);
+            return self.cut_off(hurt, lasts).await;
         }
         let at_most = lasts + DEAD_MAN;
         if let Hurt::FrozenProcess { container, process } = hurt {
-            return signal::freeze(&self.cluster, self.helper().ok(), container, process, at_most).await;
+            return signal::freeze(&self.cluster, self.helper(), container, process, at_most).await;
         }
         self.on_node(hurt, "begin", &at_most.as_secs().max(1).to_string()).await.map(drop)
     }
 
     pub(super) async fn end(&self, hurt: &Hurt) -> Result<(), PlatformError> {
         if let Hurt::FrozenProcess { container, process } = hurt {
-            return signal::thaw(&self.cluster, self.helper().ok(), container, process).await;
+            return signal::thaw(&self.cluster, self.helper(), container, process).await;
         }
         if let Some(node) = hurt.node()
             && hurt.cuts_off()
@@ -115,7 +138,7 @@ impl ClusterPlatform {
 
     pub(super) async fn look(&self, hurt: &Hurt) -> Result<Vec<Fact>, PlatformError> {
         if let Hurt::FrozenProcess { container, process } = hurt {
-            return signal::state(&self.cluster, self.helper().ok(), container, process).await;
+            return signal::state(&self.cluster, self.helper(), container, process).await;
         }
         if let Some(node) = hurt.node()
             && hurt.cuts_off()
@@ -135,30 +158,133 @@ impl ClusterPlatform {
     }
 
     async fn on_node(&self, hurt: &Hurt, verb: &str, seconds: &str) -> Result<String, PlatformError> {
-        let (Some(node), Some(words)) = (hurt.node(), hurt.words()) else {
-            return Err(PlatformError::NotPossible(format!("{hurt}: no helper can do that")));
-        };
+        let (node, words) = words(hurt)?;
         let words: Vec<&str> = [verb, seconds].into_iter().chain(words.iter().map(String::as_str)).collect();
         self.helper().map_err(PlatformError::NotPossible)?.run(node, NodeScript::Hurt, &words).await
     }
 
-    /// What can be seen from outside of a node that is cut off.
+    async fn cut_off(&self, hurt: &Hurt, lasts: Duration) -> Result<(), PlatformError> {
+        if lasts < LEAST {
+            return Err(PlatformError::NotPossible(format!(
+                "{hurt}: here it has to last {} at least, or nobody could see it: a node's lease is missed after two renewals (hint: `for`)",
+                humantime::format_duration(LEAST)
+            )));
+        }
+        let (node, words) = words(hurt)?;
+        let seconds = lasts.as_secs().to_string();
+        let words: Vec<&str> = ["begin-later", &seconds].into_iter().chain(words.iter().map(String::as_str)).collect();
+        self.helper().map_err(PlatformError::NotPossible)?.order(node, NodeScript::Hurt, &words).await
+    }
+
+    /// Whether a node is heard, which is all that can be seen of one that is cut off: by our own clock, from what stands in its lease. The first look lasts until
+    /// that is known.
     async fn sign_of_life(&self, node: &str) -> Result<&'static str, PlatformError> {
-        let overdue = self.cluster.heartbeat(node).await?.map(|heartbeat| heartbeat.is_overdue());
-        Ok(match overdue {
-            Some(Some(false)) => RENEWED,
-            Some(Some(true)) => "not renewed",
-            None => "none",
-            Some(None) => {
-                return Err(PlatformError::NotPossible(
-                    "the API server does not tell the time, so nobody knows how old the lease is".to_owned(),
-                ));
+        loop {
+            let Some(heartbeat) = self.cluster.heartbeat(node).await? else { return Ok("no lease") };
+            let seen = self.seen(node, heartbeat.renewed);
+            if seen.since.elapsed() >= heartbeat.holds / 2 {
+                return Ok("not renewed");
             }
-        })
+            if seen.changed {
+                return Ok(RENEWED);
+            }
+            sleep(LOOK_PERIOD).await;
+        }
+    }
+
+    /// Notes what stands in a lease, and since when.
+    fn seen(&self, node: &str, renewed: String) -> Seen {
+        let mut leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
+        match leases.get(node) {
+            Some(seen) if seen.renewed == renewed => seen.clone(),
+            before => {
+                let seen = Seen { renewed, since: Instant::now(), changed: before.is_some() };
+                leases.insert(node.to_owned(), seen.clone());
+                seen
+            }
+        }
     }
 
     /// What reaches a node here.
     fn helper(&self) -> Result<NodeShell<'_>, String> {
         Ok(NodeShell::Helper(&self.cluster, self.image()?))
+    }
+}
+
+/// The node of a hurt, and the words for the script there.
+fn words(hurt: &Hurt) -> Result<(&str, Vec<String>), PlatformError> {
+    hurt.node().zip(hurt.words()).ok_or_else(|| PlatformError::NotPossible(format!("{hurt}: no helper can do that")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    };
+
+    use axum::{Json, Router, http::StatusCode, routing::get};
+    use serde_json::json;
+
+    use super::*;
+    use crate::cluster::fake;
+
+    /// A node that renews its lease with every look, as long as it lives. Its lease holds for two seconds.
+    async fn platform(lives: &Arc<AtomicBool>) -> ClusterPlatform {
+        let (lives, renewals) = (lives.clone(), Arc::new(AtomicUsize::new(0)));
+        let lease = move || async move {
+            let renewal = usize::from(lives.load(Ordering::SeqCst));
+            let second = (renewals.fetch_add(renewal, Ordering::SeqCst) + renewal) % 60;
+            let spec = json!({"renewTime": format!("2026-01-01T00:00:{second:02}.000000Z"), "leaseDurationSeconds": 2});
+            Json(json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "w1"}, "spec": spec}))
+        };
+        let status =
+            json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 404, "reason": "NotFound", "message": "none"});
+        let none = move || async move { (StatusCode::NOT_FOUND, Json(status)) };
+        let leases = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
+        let router = Router::new().route(&format!("{leases}/w1"), get(lease)).route(&format!("{leases}/w2"), get(none));
+        ClusterPlatform::new(fake::cluster(router).await, Some("comeback:1".to_owned()))
+    }
+
+    fn kubelet(node: &str) -> Hurt {
+        Hurt::StoppedKubelet { node: node.to_owned() }
+    }
+
+    async fn value(platform: &ClusterPlatform, node: &str) -> String {
+        platform.look(&kubelet(node)).await.unwrap()[0].value.clone()
+    }
+
+    #[tokio::test]
+    async fn a_node_is_heard_until_its_lease_was_not_renewed_for_half_of_its_time() {
+        let lives = Arc::new(AtomicBool::new(true));
+        let platform = platform(&lives).await;
+        assert_eq!(value(&platform, "w1").await, RENEWED);
+        lives.store(false, Ordering::SeqCst);
+        let silent = Instant::now();
+        // What stood there last was seen before, or is seen now for the first time.
+        while value(&platform, "w1").await == RENEWED {}
+        assert_eq!(value(&platform, "w1").await, "not renewed");
+        assert!(silent.elapsed() < Duration::from_mins(1), "it took {:?}", silent.elapsed());
+        assert!(matches!(platform.end(&kubelet("w1")).await, Err(PlatformError::CutOff { node }) if node == "w1"));
+        lives.store(true, Ordering::SeqCst);
+        assert_eq!(value(&platform, "w1").await, RENEWED);
+    }
+
+    #[tokio::test]
+    async fn one_that_was_never_heard_is_not_taken_to_live() {
+        let platform = platform(&Arc::new(AtomicBool::new(false))).await;
+        let asked = Instant::now();
+        assert_eq!(value(&platform, "w1").await, "not renewed");
+        assert!(asked.elapsed() >= Duration::from_secs(1), "it had its time");
+        let absent = value(&platform, "w2").await;
+        assert_eq!(absent, "no lease");
+        assert!(!kubelet("w2").is_whole(&absent) && !Hurt::IsolatedNode { node: "w2".into() }.is_whole(&absent));
+    }
+
+    #[tokio::test]
+    async fn what_nobody_could_see_is_not_begun() {
+        let platform = platform(&Arc::new(AtomicBool::new(true))).await;
+        let error = platform.begin(&kubelet("w1"), Duration::from_secs(30)).await.unwrap_err().to_string();
+        assert!(error.contains("40s at least") && error.contains("hint: `for`"), "{error}");
     }
 }

@@ -31,33 +31,54 @@ const CONFLICT: u16 = 409;
 
 /// Runs a script on a node with these words, and returns what it printed.
 pub(super) async fn run(cluster: &Cluster, image: &str, node: &str, script: NodeScript, words: &[&str]) -> Result<String, PlatformError> {
+    on(cluster, image, node, script, words, async |name| log(cluster, &name).await).await
+}
+
+/// The same, of what has nothing to say: it is not asked for it, because the way to it leads through the node.
+pub(super) async fn order(cluster: &Cluster, image: &str, node: &str, script: NodeScript, words: &[&str]) -> Result<(), PlatformError> {
+    on(cluster, image, node, script, words, async |_| Ok(())).await
+}
+
+async fn on<T>(
+    cluster: &Cluster,
+    image: &str,
+    node: &str,
+    script: NodeScript,
+    words: &[&str],
+    tell: impl AsyncFnOnce(String) -> Result<T, ClusterError>,
+) -> Result<T, PlatformError> {
     let name = format!("comeback-node-helper-{}", &uuid::Uuid::new_v4().simple().to_string()[..8]);
     let pod: Pod = serde_json::from_value(manifest(&name, image, node, script, words)).expect("the manifest is a pod");
     let created = cluster
         .call(format!("create node helper `{name}` on node `{node}`"), cluster.namespaced::<Pod>().create(&PostParams::default(), &pod))
         .await?;
     let uid = created.metadata.uid.unwrap_or_default();
-    let said = until_it_ended(cluster, &name, node).await;
+    let told = match until_it_ended(cluster, &name, node).await {
+        Ok(()) => tell(name.clone()).await.map_err(PlatformError::from),
+        Err(error) => Err(error),
+    };
     let gone = remove(cluster, &name, &uid).await;
-    let said = said?;
+    let told = told?;
     gone?;
-    Ok(said)
+    Ok(told)
 }
 
-/// Waits for its end, and returns what it printed.
-async fn until_it_ended(cluster: &Cluster, name: &str, node: &str) -> Result<String, PlatformError> {
+async fn log(cluster: &Cluster, name: &str) -> Result<String, ClusterError> {
+    cluster.call(format!("read what node helper `{name}` said"), cluster.namespaced::<Pod>().logs(name, &LogParams::default())).await
+}
+
+/// Waits until it has done what it was sent for.
+async fn until_it_ended(cluster: &Cluster, name: &str, node: &str) -> Result<(), PlatformError> {
     let end = Instant::now() + WITHIN;
     loop {
         let pod = cluster.call(format!("look at node helper `{name}`"), cluster.namespaced::<Pod>().get(name)).await?;
         let status = pod.status.unwrap_or_default();
         let ended = status.container_statuses.iter().flatten().find_map(|one| one.state.as_ref()?.terminated.clone());
         if let Some(ended) = ended {
-            let log = cluster
-                .call(format!("read what node helper `{name}` said"), cluster.namespaced::<Pod>().logs(name, &LogParams::default()))
-                .await?;
             if ended.exit_code == 0 {
-                return Ok(log);
+                return Ok(());
             }
+            let log = log(cluster, name).await?;
             let said = log.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("nothing").to_owned();
             return Err(PlatformError::Helper { node: node.to_owned(), said });
         }

@@ -52,8 +52,12 @@ pub struct KindPlatform {
 
 impl KindPlatform {
     /// Timers as Kubernetes has them by default.
-    pub const DEFAULTS: Defaults =
-        Defaults { give_up_after: Duration::from_mins(5), start_within: Duration::from_mins(3), ..ClusterPlatform::DEFAULTS };
+    pub const DEFAULTS: Defaults = Defaults {
+        give_up_after: Duration::from_mins(5),
+        start_within: Duration::from_mins(3),
+        lasting: Duration::from_secs(30),
+        ..ClusterPlatform::DEFAULTS
+    };
 
     /// The kind cluster of this name. Asks docker whether it is there: without it the nodes have no power switch.
     pub async fn open(cluster: Cluster, name: impl Into<String>, docker: Docker) -> Self {
@@ -90,11 +94,11 @@ impl KindPlatform {
     }
 
     pub(super) async fn aim_signal(&self, at: &Container<'_>, process: &str) -> Result<Way, PlatformError> {
-        signal::aim(&self.cluster, self.shell().ok(), at, process).await
+        signal::aim(&self.cluster, self.shell_or_why(), at, process).await
     }
 
     pub(super) async fn signal(&self, at: &Container<'_>, way: &Way, process: &str, signal: Sent) -> Result<Vec<Signalled>, PlatformError> {
-        signal::send(&self.cluster, self.shell().ok(), at, way, process, signal).await
+        signal::send(&self.cluster, self.shell_or_why(), at, way, process, signal).await
     }
 
     /// Whether the node's container runs. A name that is not a worker of this cluster is refused.
@@ -160,7 +164,7 @@ impl KindPlatform {
     pub(super) async fn begin(&self, hurt: &Hurt, at_most: Duration) -> Result<(), PlatformError> {
         match hurt {
             Hurt::FrozenProcess { container, process } => {
-                signal::freeze(&self.cluster, self.shell().ok(), container, process, at_most).await
+                signal::freeze(&self.cluster, self.shell_or_why(), container, process, at_most).await
             }
             Hurt::FrozenNode { node } => {
                 if self.of_role(node, WORKER).await?.paused {
@@ -175,7 +179,7 @@ impl KindPlatform {
 
     pub(super) async fn end(&self, hurt: &Hurt) -> Result<(), PlatformError> {
         match hurt {
-            Hurt::FrozenProcess { container, process } => signal::thaw(&self.cluster, self.shell().ok(), container, process).await,
+            Hurt::FrozenProcess { container, process } => signal::thaw(&self.cluster, self.shell_or_why(), container, process).await,
             Hurt::FrozenNode { node } => {
                 if self.of_role(node, WORKER).await?.paused {
                     self.docker()?.unpause(node).await?;
@@ -189,7 +193,7 @@ impl KindPlatform {
 
     pub(super) async fn look(&self, hurt: &Hurt) -> Result<Vec<Fact>, PlatformError> {
         match hurt {
-            Hurt::FrozenProcess { container, process } => signal::state(&self.cluster, self.shell().ok(), container, process).await,
+            Hurt::FrozenProcess { container, process } => signal::state(&self.cluster, self.shell_or_why(), container, process).await,
             Hurt::FrozenNode { node } => {
                 let container = self.of_role(node, WORKER).await?;
                 let value = if container.paused { "paused" } else { "runs" };
@@ -281,6 +285,11 @@ impl KindPlatform {
     fn dead_man(&self, deed: Deed, node: &str, after: Duration) -> Result<(), PlatformError> {
         dead_man::set(self.docker()?.program(), deed, node, after)
             .map_err(|source| PlatformError::DeadMan { node: node.to_owned(), source })
+    }
+
+    /// The same, for those who can do without it.
+    fn shell_or_why(&self) -> Result<NodeShell<'_>, String> {
+        self.shell().map_err(|error| chain(&error))
     }
 
     /// What reaches a node here.

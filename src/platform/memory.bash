@@ -1,27 +1,34 @@
 # Takes all the memory that this container may have, with bash and coreutils, until the kernel kills the processes whose numbers are the
 # arguments. They are made the ones that the kernel kills first, which a process may always offer of its own user: so it is they that die, and not whoever
 # took the memory.
-readonly each=$((32 << 20)) most=4096
+readonly each=$((32 << 20)) most=4096 within=45
+fail() { printf '%s\n' "$*" >&2; exit 1; }
+command -v head tail sleep >/dev/null || fail 'one of head, tail and sleep is missing, with which bash takes memory'
+
+declare -A was
+# What took memory lets go of it, and who lives on is no more in danger than before.
+clear_away() {
+    local pid
+    kill $(jobs -p) 2>/dev/null
+    for pid in "${!was[@]}"; do printf %s "${was[$pid]}" >"/proc/$pid/oom_score_adj"; done 2>/dev/null
+}
+trap clear_away EXIT
 for pid; do
-    printf 1000 >"/proc/$pid/oom_score_adj" || exit 1
+    was[$pid]=$(<"/proc/$pid/oom_score_adj") && printf 1000 >"/proc/$pid/oom_score_adj" || fail "process $pid cannot be made the first to be killed"
 done
+
 alive() {
     local pid
     for pid; do [[ -e /proc/$pid ]] || return 1; done
 }
-# `tail` keeps what it was sent, until it is told that no more comes.
-hold() { { head -c "$each" /dev/zero; sleep 60; } | tail -c "$each"; }
+# `tail` keeps what it was sent until it is told that no more comes. It is the job itself, so that it ends with it.
+hold() { exec tail -c "$each" < <(head -c "$each" /dev/zero; sleep 60); }
 taken=0
 while alive "$@"; do
-    if ((taken++ == most)); then
-        sleep 10
-        alive "$@" || break
-        printf '%s processes of %s bytes each were started, and the kernel killed nobody\n' "$most" "$each" >&2
-        exit 1
-    fi
-    hold </dev/null >/dev/null 2>&1 &
+    ((SECONDS < within && taken < most)) || fail "the kernel killed nobody for $taken times $each bytes in $SECONDS s"
+    hold >/dev/null 2>&1 &
+    ((taken += 1))
     # So that what was started has taken its part before more comes.
     ((taken % 8)) || sleep 0.1
 done
-kill $(jobs -p) 2>/dev/null
 exit 0

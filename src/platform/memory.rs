@@ -27,8 +27,12 @@ pub(super) async fn exhaust(cluster: &Cluster, at: &Container<'_>) -> Result<Str
 }
 
 async fn by_bash(cluster: &Cluster, at: &Container<'_>) -> Result<String, PlatformError> {
-    let neither =
-        || PlatformError::NotPossible(format!("container `{}` holds neither our binary nor bash, which take the memory", at.container));
+    let neither = || {
+        PlatformError::NotPossible(format!(
+            "container `{}` holds neither our binary nor bash with coreutils, which take the memory",
+            at.container
+        ))
+    };
     let engines = inside(cluster, at, ENGINE).await?.ok_or_else(neither)?;
     let numbers: Vec<String> = engines.iter().map(|process| process.pid.to_string()).collect();
     let command: Vec<&str> = ["bash", "-c", SCRIPT, "comeback-memory"].into_iter().chain(numbers.iter().map(String::as_str)).collect();

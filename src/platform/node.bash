@@ -58,6 +58,14 @@ no_dead_man() {
 }
 
 begin_later() {
+    # Later nobody is there who could be told.
+    case $what in
+        kubelet) systemctl is-active --quiet kubelet || fail 'no kubelet runs here that systemd could stop' ;;
+        isolate-node)
+            [[ -n $(uplink) ]] || fail 'the node has no default route, so nobody can tell which interface is its way out'
+            rule -S INPUT >/dev/null || fail 'the rules of this node cannot be read'
+            ;;
+    esac
     not_later
     itself >"$later_script" &&
         systemd-run --quiet --collect --unit="$later" --on-active="$in_a_moment" --timer-property=AccuracySec=100ms \

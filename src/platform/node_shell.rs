@@ -73,6 +73,14 @@ impl NodeShell<'_> {
         }
     }
 
+    /// Runs a script that has nothing to tell, on a node that may be out of reach a moment later.
+    pub(super) async fn order(self, node: &str, script: NodeScript, words: &[&str]) -> Result<(), PlatformError> {
+        match self {
+            Self::Docker(_) => self.run(node, script, words).await.map(drop),
+            Self::Helper(cluster, image) => helper::order(cluster, image, node, script, words).await,
+        }
+    }
+
     /// Whether the kernel of the node can hold packets back. Asked in a network that goes with the question.
     pub(super) async fn can_delay(self, node: &str) -> Result<bool, PlatformError> {
         Ok(self.run(node, NodeScript::Hurt, &["look", "-", "netem"]).await?.contains("yes"))

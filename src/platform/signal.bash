@@ -1,10 +1,14 @@
 # Which processes run, which are meant, and a signal to those: with what bash itself can do.
 root=$1 wanted=$2 signal=$3 container=$4 revive=$5
 # What is about to be stopped goes on by itself, whatever becomes of us. A node's systemd keeps the time there: what we start ends with us, where we are a pod.
+# One timer for a process: a new one takes the place of the old one, and what is let go on needs none.
 revive_later() {
-    if [[ -z $revive ]]; then return; fi
+    local unit=comeback-revive-$1
+    [[ -z $container || ! ( -n $revive || $signal == SIGCONT ) ]] || systemctl stop "$unit.timer" 2>/dev/null
+    if [[ -z $revive ]]; then return 0; fi
     if [[ -n $container ]]; then
-        systemd-run --quiet --collect --on-active="$revive" --timer-property=AccuracySec=100ms /bin/bash -c "kill -s CONT $1" >&2
+        systemd-run --quiet --collect --unit="$unit" --on-active="$revive" --timer-property=AccuracySec=100ms \
+            /bin/bash -c "kill -s CONT $1" >/dev/null 2>&1
     else
         # Closed in it, and not for it: else the shell keeps copies open, and whoever reads what we say waits for it.
         ( exec </dev/null >/dev/null 2>&1; sleep "$revive"; kill -s CONT "$1" ) &

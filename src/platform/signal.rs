@@ -85,7 +85,12 @@ impl Way {
 }
 
 /// Finds the way to the process that is meant, without touching it. With `shell` the node can be entered.
-pub(super) async fn aim(cluster: &Cluster, shell: Option<NodeShell<'_>>, at: &Container<'_>, process: &str) -> Result<Way, PlatformError> {
+pub(super) async fn aim(
+    cluster: &Cluster,
+    shell: Result<NodeShell<'_>, String>,
+    at: &Container<'_>,
+    process: &str,
+) -> Result<Way, PlatformError> {
     let (way, report) = match ask(cluster, at, Way::OwnBinary, process, None).await? {
         Some(found) => found,
         None => match ask(cluster, at, Way::Bash, process, None).await? {
@@ -105,7 +110,7 @@ pub(super) async fn aim(cluster: &Cluster, shell: Option<NodeShell<'_>>, at: &Co
 /// Sends the signal. What was sent is no evidence: the container may have ended before it could tell.
 pub(super) async fn send(
     cluster: &Cluster,
-    shell: Option<NodeShell<'_>>,
+    shell: Result<NodeShell<'_>, String>,
     at: &Container<'_>,
     way: &Way,
     process: &str,
@@ -132,7 +137,11 @@ pub(super) async fn send(
         return Err(no_such_process(at, process, &report));
     }
     if report.signalled.is_empty() && report.meant.contains(&FIRST) {
-        return Err(first_process(at, process, "it ignores what is sent from inside"));
+        return Err(PlatformError::OutOfReach {
+            process: process.to_owned(),
+            pod: at.pod.to_owned(),
+            why: "it is the container's first process by now, which ignores what is sent from inside".to_owned(),
+        });
     }
     if report.signalled.is_empty() && !report.meant.is_empty() {
         return Err(PlatformError::NotPossible(format!(
@@ -146,7 +155,7 @@ pub(super) async fn send(
 /// Looks at the processes that are meant, by the way that was found.
 pub(super) async fn look(
     cluster: &Cluster,
-    shell: Option<NodeShell<'_>>,
+    shell: Result<NodeShell<'_>, String>,
     at: &Container<'_>,
     way: &Way,
     process: &str,
@@ -173,20 +182,20 @@ fn named(container: &ContainerName) -> Container<'_> {
 /// Stops a process, for so long at most.
 pub(super) async fn freeze(
     cluster: &Cluster,
-    shell: Option<NodeShell<'_>>,
+    shell: Result<NodeShell<'_>, String>,
     container: &ContainerName,
     process: &str,
     at_most: Duration,
 ) -> Result<(), PlatformError> {
     let at = named(container);
-    let way = aim(cluster, shell, &at, process).await?;
+    let way = aim(cluster, shell.clone(), &at, process).await?;
     send(cluster, shell, &at, &way, process, Sent { name: "SIGSTOP", revive: Some(at_most) }).await.map(drop)
 }
 
 /// Lets it go on. A container that has another life by now has nothing that was stopped.
 pub(super) async fn thaw(
     cluster: &Cluster,
-    shell: Option<NodeShell<'_>>,
+    shell: Result<NodeShell<'_>, String>,
     container: &ContainerName,
     process: &str,
 ) -> Result<(), PlatformError> {
@@ -194,14 +203,14 @@ pub(super) async fn thaw(
         return Ok(());
     }
     let at = named(container);
-    let way = aim(cluster, shell, &at, process).await?;
+    let way = aim(cluster, shell.clone(), &at, process).await?;
     send(cluster, shell, &at, &way, process, Sent::only("SIGCONT")).await.map(drop)
 }
 
 /// Whether it stands still.
 pub(super) async fn state(
     cluster: &Cluster,
-    shell: Option<NodeShell<'_>>,
+    shell: Result<NodeShell<'_>, String>,
     container: &ContainerName,
     process: &str,
 ) -> Result<Vec<Fact>, PlatformError> {
@@ -210,7 +219,7 @@ pub(super) async fn state(
         return Ok(vec![Fact { what, value: "gone".to_owned() }]);
     }
     let at = named(container);
-    let way = aim(cluster, shell, &at, process).await?;
+    let way = aim(cluster, shell.clone(), &at, process).await?;
     let found = look(cluster, shell, &at, &way, process).await?;
     let value = if !found.is_empty() && found.iter().all(|process| process.stopped) { "stopped" } else { "runs" };
     Ok(vec![Fact { what, value: value.to_owned() }])
@@ -268,12 +277,18 @@ async fn ask(
     }
 }
 
-async fn from_the_node(shell: Option<NodeShell<'_>>, at: &Container<'_>, process: &str, why: &str) -> Result<Way, PlatformError> {
-    let (Some(shell), Some(node), Some(id)) = (shell, at.node, at.id) else { return Err(first_process(at, process, why)) };
+async fn from_the_node(shell: Result<NodeShell<'_>, String>, at: &Container<'_>, process: &str, why: &str) -> Result<Way, PlatformError> {
+    let out_of_reach = |reason: &str| PlatformError::OutOfReach {
+        process: process.to_owned(),
+        pod: at.pod.to_owned(),
+        why: format!("{why}, and it cannot be reached from its node: {reason}"),
+    };
+    let shell = shell.map_err(|reason| out_of_reach(&reason))?;
+    let (Some(node), Some(id)) = (at.node, at.id) else { return Err(out_of_reach("the pod is on no node")) };
     // `containerd://0123…`
     let container = id.rsplit_once("://").map_or(id, |(_, id)| id).to_owned();
     if let NodeShell::Docker(_) = shell {
-        let report = on_the_node(Some(shell), node, &container, process, None).await?;
+        let report = on_the_node(Ok(shell), node, &container, process, None).await?;
         if report.meant.is_empty() {
             return Err(no_such_process(at, process, &report));
         }
@@ -282,25 +297,17 @@ async fn from_the_node(shell: Option<NodeShell<'_>>, at: &Container<'_>, process
 }
 
 async fn on_the_node(
-    shell: Option<NodeShell<'_>>,
+    shell: Result<NodeShell<'_>, String>,
     node: &str,
     container: &str,
     process: &str,
     signal: Option<Sent>,
 ) -> Result<Report, PlatformError> {
     let (name, seconds) = (signal.map_or("list", |signal| signal.name), signal.map(Sent::seconds).unwrap_or_default());
-    let shell = shell.ok_or_else(|| PlatformError::NotPossible(format!("node `{node}` can no longer be entered")))?;
+    let shell = shell.map_err(|reason| PlatformError::NotPossible(format!("node `{node}` can no longer be entered: {reason}")))?;
     let text = shell.run(node, NodeScript::Signal, &["/proc", process, name, container, &seconds]).await?;
     Report::of_script(&text)
         .ok_or_else(|| PlatformError::NotPossible(format!("the list of processes on node `{node}` cannot be read: {text}")))
-}
-
-fn first_process(at: &Container<'_>, process: &str, why: &str) -> PlatformError {
-    PlatformError::OutOfReach {
-        process: process.to_owned(),
-        pod: at.pod.to_owned(),
-        why: format!("{why}, and here nothing can reach it from its node"),
-    }
 }
 
 fn already_ended(at: &Container<'_>) -> PlatformError {
@@ -325,7 +332,7 @@ mod tests {
     async fn sent(script: &str) -> Result<Vec<Signalled>, PlatformError> {
         let (_folder, docker) = stub(script);
         let way = Way::Node { by: "docker exec", node: "w1".into(), container: "0123".into() };
-        send(&fake::cluster(Router::new()).await, Some(NodeShell::Docker(&docker)), &AT, &way, "engine", Sent::only("SIGKILL")).await
+        send(&fake::cluster(Router::new()).await, Ok(NodeShell::Docker(&docker)), &AT, &way, "engine", Sent::only("SIGKILL")).await
     }
 
     #[tokio::test]

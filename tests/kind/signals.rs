@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use comeback::{
     event::PodFacts,
-    platform::{Container, ContainerName, Hurt, Platform, Way},
+    platform::{Container, ContainerName, DEAD_MAN, Hurt, Platform, Way},
     scenario::Signal,
 };
 use tokio::time::{Instant, sleep};
@@ -91,13 +91,16 @@ fn what_a_node_helper_has_stopped_goes_on_when_it_is_told_to_and_by_itself() {
         platform.end(&hurt).await.expect("it can go on");
         assert_eq!(value().await, "runs");
 
+        // Its own time counts, and not what was left of the time before.
+        let again = Instant::now();
         freeze().await;
         assert_eq!(value().await, "stopped", "it was stopped again");
-        let end = Instant::now() + BY_ITSELF;
         while value().await == "stopped" {
-            assert!(Instant::now() < end, "it still stands still after {BY_ITSELF:?}");
+            assert!(again.elapsed() < BY_ITSELF, "it still stands still after {BY_ITSELF:?}");
             sleep(Duration::from_secs(2)).await;
         }
+        assert!(again.elapsed() > DEAD_MAN, "after {:?}", again.elapsed());
+        assert_eq!(value().await, "runs");
     });
 }
 

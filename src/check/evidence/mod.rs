@@ -6,7 +6,7 @@
 
 mod seen;
 
-use self::seen::{broken_writes, came_during, came_while_recovering, cordon, lost_node, out_of_memory, slower};
+use self::seen::{broken_writes, came_during, came_while_recovering, cordon, cut_off, lost_node, out_of_memory, slower};
 use crate::{
     event::{Answer, PodFacts, Side, Snapshot, Victim, WitnessTime},
     measure::{FaultHistory, TrialHistory},
@@ -186,6 +186,9 @@ impl Proof {
                 self.take(slower(trial, index, name, fault, delay.0, label));
             }
             FaultSpec::ResetConnections(_) => self.take(broken_writes(trial, fault, label)),
+            FaultSpec::IsolateNode(_) if fault.victim.as_ref().is_none_or(Victim::hits_the_database) => {
+                self.take(cut_off(trial, index, name, fault, label));
+            }
             FaultSpec::KillProcess(_)
             | FaultSpec::FreezeProcess(_)
             | FaultSpec::KillContainer(_)
@@ -300,8 +303,8 @@ mod tests {
     use super::{super::makers::*, *};
     use crate::{
         event::Sighting,
-        measure::makers::{ms, refused},
-        scenario::{CordonNode, CrashNode, DeletePod, DrainNode, Injection, KillProcess, ResetConnections},
+        measure::makers::{ms, ok_by, refused},
+        scenario::{CordonNode, CrashNode, DeletePod, DrainNode, Injection, IsolateNode, KillProcess, ResetConnections},
     };
 
     fn missing(spec: FaultSpec, change: impl FnOnce(&mut TrialHistory)) -> Vec<String> {
@@ -345,6 +348,46 @@ mod tests {
             trial.restorings.push((0, ms(120), "mend".into()));
         };
         assert_eq!(reset(&undone), None);
+    }
+
+    #[test]
+    fn a_node_that_is_cut_off_serves_nobody() {
+        let missing = |change: &dyn Fn(&mut TrialHistory)| {
+            let all = missing(FaultSpec::IsolateNode(IsolateNode::default()), |trial| {
+                trial.restorings.push((0, ms(390), "mend".into()));
+                change(trial);
+            });
+            all.into_iter().find(|text| text.contains("write"))
+        };
+        assert_eq!(missing(&|_| {}), None, "two writes were missed");
+        let served = |life: Option<&'static str>| {
+            missing(&|trial| {
+                let mut taken = ok_by(life.unwrap_or_default(), 9, 250, 251);
+                if life.is_none() {
+                    taken.run.as_mut().unwrap().incarnation = None;
+                }
+                trial.attempts.push(taken);
+            })
+        };
+        assert_eq!(served(Some("b")), None, "it has moved meanwhile");
+        for life in [Some("a"), None] {
+            assert_eq!(served(life).as_deref(), Some("`isolateNode`: the server took writes while its node was cut off"));
+        }
+        let nobody_missed = missing(&|trial| trial.attempts.retain(|attempt| !(2..4).contains(&attempt.number)));
+        assert_eq!(nobody_missed.as_deref(), Some("`isolateNode`: no write was missed while the node was cut off"));
+        // One that waited until the node was back was missed meanwhile.
+        let waited = missing(&|trial| {
+            trial.attempts.retain(|attempt| !(2..4).contains(&attempt.number));
+            trial.attempts.push(ok_by("a", 9, 250, 395));
+        });
+        assert_eq!(waited, None);
+        let never_seen = missing(&|trial| trial.faults[0].confirmed = None);
+        assert_eq!(never_seen.as_deref(), Some("`isolateNode`: no write was missed while the node was cut off"));
+        let of_the_next = missing(&|trial| {
+            trial.plan.scenario.faults.push(FaultSpec::DeletePod(DeletePod::default()).into());
+            trial.faults.push(FaultHistory { called: Some(ms(199)), ..FaultHistory::default() });
+        });
+        assert_eq!(of_the_next.as_deref(), Some("`isolateNode` (fault 1): no write was missed while the node was cut off"));
     }
 
     #[test]

@@ -195,6 +195,35 @@ pub(super) fn came_while_recovering(
     (evidence, missing.map(|missing| format!("`{name}`{label}: {missing}")))
 }
 
+/// Whether the database was cut off with its node: while that was in force for certain, writes were missed, and the server that was there took none.
+///
+/// What the node's rules or its lease tell is not enough: there are ways to a pod that pass by them.
+pub(super) fn cut_off(trial: &TrialHistory, index: usize, name: &str, fault: &FaultHistory, label: &str) -> (Evidence, Option<String>) {
+    let doubt = trial.clock_doubt().unwrap_or_else(|| trial.doubt_so_far());
+    let called = fault.called.unwrap_or_default();
+    // What is missed after the next fault may be that one's doing.
+    let next = trial.faults.iter().filter_map(|other| other.called).filter(|at| *at > called);
+    let restored = trial.restorings.iter().filter(|(of, ..)| *of == index).map(|(_, at, _)| *at);
+    let (from, to) = (fault.confirmed.as_ref().map(|(at, _)| at.plus(doubt)), next.chain(restored).min());
+    let within = |run: &&AttemptRun| from.is_some_and(|from| run.started >= from) && to.is_none_or(|to| run.started.plus(doubt) < to);
+    let old_life = fault.victim.as_ref().and_then(|victim| victim.life.as_ref());
+    let by_another = |run: &AttemptRun| matches!((&run.incarnation, old_life), (Some(life), Some(old)) if life != old);
+    let in_time = |run: &AttemptRun| run.outcome == Outcome::Acknowledged && to.is_none_or(|to| run.ended.plus(doubt) < to);
+    let runs: Vec<&AttemptRun> = trial.headline_runs().filter(within).collect();
+    let missed = runs.iter().filter(|run| !in_time(run)).count();
+    let taken = runs.iter().filter(|run| in_time(run) && !by_another(run)).count();
+    let seen = missed > 0 && taken == 0;
+    let evidence = Evidence {
+        what: format!("writes while the node was cut off{label}"),
+        before: Some("some missed, none taken by the server that was there".to_owned()),
+        after: Some(format!("{missed} missed, {taken} taken")),
+        role: if seen { EvidenceRole::Proof } else { EvidenceRole::Missing },
+    };
+    let why =
+        if taken > 0 { "the server took writes while its node was cut off" } else { "no write was missed while the node was cut off" };
+    (evidence, (!seen).then(|| format!("`{name}`{label}: {why}")))
+}
+
 /// Whether a write broke off because of the call, and before the next fault was called: what fails later may be that one's doing.
 pub(super) fn broken_writes(trial: &TrialHistory, fault: &FaultHistory, label: &str) -> (Evidence, Option<String>) {
     /// How long after its effect a reset may be felt: it lasts for two seconds.

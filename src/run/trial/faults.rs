@@ -131,6 +131,13 @@ impl Trial<'_> {
         self.say(EventKind::FaultResolved(index, Box::new(victim))).await;
         match self.unless_interrupted(fault.witness(&scene, &aim)).await? {
             Ok(facts) if facts.is_empty() => {}
+            // It would look no different for what is done to it now.
+            Ok(facts) if aim.hurt.as_ref().is_some_and(|hurt| facts.iter().any(|fact| !hurt.is_whole(&fact.value))) => {
+                let told: Vec<String> = facts.iter().map(|fact| format!("{}: {}", fact.what, fact.value)).collect();
+                let why = format!("what it hits is not whole before it: {} (hint: `comeback heal`)", told.join(", "));
+                self.say(EventKind::FaultFailed(index, why)).await;
+                return Ok(None);
+            }
             Ok(facts) => self.say(EventKind::Witnessed(index, Witness { at: WitnessTime::Before, facts })).await,
             Err(error) => {
                 self.say(EventKind::FaultFailed(index, format!("what it hits cannot be looked at: {}", chain(&error)))).await;
