@@ -518,7 +518,7 @@ mod tests {
                 let seconds: Vec<_> = ours.tolerations.unwrap().into_iter().map(|one| (one.key.unwrap(), one.toleration_seconds)).collect();
                 assert_eq!(
                     seconds,
-                    [("node.kubernetes.io/not-ready".to_owned(), Some(5)), ("node.kubernetes.io/unreachable".to_owned(), Some(5))]
+                    [("node.kubernetes.io/unreachable".to_owned(), Some(5)), ("node.kubernetes.io/not-ready".to_owned(), Some(60))]
                 );
                 let terms = ours.affinity.unwrap().pod_anti_affinity.unwrap().required_during_scheduling_ignored_during_execution.unwrap();
                 assert_eq!(
