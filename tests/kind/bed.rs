@@ -34,9 +34,9 @@ pub(crate) const NOTICE: Duration = Duration::from_mins(2);
 /// How long a fault lasts that does, unless a test ends it.
 pub(crate) const LASTING: Duration = Duration::from_mins(2);
 
-/// A shell as the container's first process, and below it two processes as SQL Server has them.
+/// A shell as the container's first process, and below it two processes as SQL Server has them; the engine is the largest.
 const DATABASE: &str = "cp /bin/bash /tmp/sqlservr; \
-    /tmp/sqlservr -c '/tmp/sqlservr -c \"sleep 100000; true\" & wait $!; exit 1'; exit 1";
+    /tmp/sqlservr -c '/tmp/sqlservr -c \"printf -v held %30000000s; sleep 100000; true\" & wait $!; exit 1'; exit 1";
 
 /// More than it needs, and soon taken.
 const MEMORY: &str = "128Mi";

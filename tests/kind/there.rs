@@ -21,7 +21,7 @@ use crate::bed;
 /// What faults leave in a node while they last: timers, brakes and the scripts of both, rules, a kubelet that does not run, parts of the control plane put aside, what fills a
 /// volume or refuses it.
 const LEFT_IN_A_NODE: &str = "systemctl list-units --all --plain --no-legend 'comeback-*' | grep -v comeback-volumes
-    ls -d /run/comeback-* 2>/dev/null
+    ls -d /run/comeback-*.bash 2>/dev/null
     iptables -S | grep -- '-N COMEBACK-'
     tc qdisc | grep netem
     systemctl is-active --quiet kubelet || echo 'the kubelet does not run'
