@@ -36,6 +36,7 @@ use kube::{
 
 pub use self::{
     facts::pod_facts,
+    heartbeat::Heartbeat,
     open::{OpenError, Opened, open, open_in},
     watch::View,
 };
