@@ -1,6 +1,6 @@
 //! `comeback plan`: what a run would do, without doing any of it.
 
-use std::{fmt::Write as _, process::ExitCode, time::Duration};
+use std::{fmt::Write as _, process::ExitCode};
 
 use clap::Args;
 use tokio::sync::mpsc;
@@ -95,7 +95,8 @@ async fn of_scenario(scenario: &Scenario, there: Option<&OnCluster>, consent: Co
     for (index, injection) in scenario.faults.iter().enumerate() {
         let fault = &injection.fault;
         let _ = writeln!(text, "  {}. `{}`, {}", index + 1, fault.name(), when(injection, index));
-        if let Some(lasts) = fault.lasting(place.name(), defaults.lasting) {
+        let lasts = fault.lasting(place.name(), defaults.lasting);
+        if let Some(lasts) = lasts {
             let _ = writeln!(text, "     lasts    {}", humantime::format_duration(lasts));
         }
         needed.extend(rights::rights(fault, place));
@@ -123,7 +124,7 @@ async fn of_scenario(scenario: &Scenario, there: Option<&OnCluster>, consent: Co
             watches: &watches,
             stop: &stop,
             consent: &consent,
-            lasting: Duration::ZERO,
+            lasting: lasts.unwrap_or_default(),
             patience: EFFECT_DEADLINE,
         };
         match fault.aim(&scene).await {

@@ -14,9 +14,10 @@ use crate::{cluster::pod_facts, event::PodFacts, platform::Hurt, scenario::NodeC
 /// How often what is hurt is looked at while its effect is waited for.
 const LOOK_PERIOD: std::time::Duration = std::time::Duration::from_millis(100);
 
-/// Aims at what is to be hurt, if this place can do that.
+/// Aims at what is to be hurt, if this place can do that, and for so long.
 pub(super) fn aim(scene: &Scene<'_>, pod: PodFacts, what: String, node: Option<String>, hurt: Hurt) -> Result<Aim, FaultError> {
     let means = scene.platform.can(hurt.needs()).map_err(FaultError::NotPossible)?;
+    scene.platform.can_last(&hurt, scene.lasting).map_err(FaultError::NotPossible)?;
     let undo = vec![Undo::Mend { hurt: hurt.clone() }];
     Ok(Aim { node, hurt: Some(hurt), undo, ..Aim::at(what, means.mechanism, pod) })
 }

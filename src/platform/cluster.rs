@@ -163,13 +163,18 @@ impl ClusterPlatform {
         self.helper().map_err(PlatformError::NotPossible)?.run(node, NodeScript::Hurt, &words).await
     }
 
-    async fn cut_off(&self, hurt: &Hurt, lasts: Duration) -> Result<(), PlatformError> {
-        if lasts < LEAST {
-            return Err(PlatformError::NotPossible(format!(
-                "{hurt}: here it has to last {} at least, or nobody could see it: a node's lease is missed after two renewals (hint: `for`)",
-                humantime::format_duration(LEAST)
-            )));
+    /// Whether something that is hurt for so long can be seen to be.
+    pub(super) fn can_last(hurt: &Hurt, lasts: Duration) -> Result<(), String> {
+        if !hurt.cuts_off() || lasts >= LEAST {
+            return Ok(());
         }
+        let least = humantime::format_duration(LEAST);
+        Err(format!(
+            "{hurt}: here it has to last {least} at least, or nobody could see it: a node's lease is missed after two renewals (hint: `for`)"
+        ))
+    }
+
+    async fn cut_off(&self, hurt: &Hurt, lasts: Duration) -> Result<(), PlatformError> {
         let (node, words) = words(hurt)?;
         let seconds = lasts.as_secs().to_string();
         let words: Vec<&str> = ["begin-later", &seconds].into_iter().chain(words.iter().map(String::as_str)).collect();
@@ -281,10 +286,13 @@ mod tests {
         assert!(!kubelet("w2").is_whole(&absent) && !Hurt::IsolatedNode { node: "w2".into() }.is_whole(&absent));
     }
 
-    #[tokio::test]
-    async fn what_nobody_could_see_is_not_begun() {
-        let platform = platform(&Arc::new(AtomicBool::new(true))).await;
-        let error = platform.begin(&kubelet("w1"), Duration::from_secs(30)).await.unwrap_err().to_string();
+    #[test]
+    fn what_nobody_could_see_is_refused() {
+        let last = |seconds| ClusterPlatform::can_last(&kubelet("w1"), Duration::from_secs(seconds));
+        let error = last(30).unwrap_err();
         assert!(error.contains("40s at least") && error.contains("hint: `for`"), "{error}");
+        assert_eq!(last(40), Ok(()));
+        let pod = Hurt::IsolatedPod { node: "w1".into(), address: "10.0.0.1".into() };
+        assert_eq!(ClusterPlatform::can_last(&pod, Duration::from_secs(1)), Ok(()));
     }
 }

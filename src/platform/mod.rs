@@ -390,6 +390,17 @@ impl Platform {
         }
     }
 
+    /// Whether what is hurt for so long can be seen here to be.
+    ///
+    /// # Errors
+    /// Why not, and how long it would have to last.
+    pub fn can_last(&self, hurt: &Hurt, lasts: Duration) -> Result<(), String> {
+        match self {
+            Self::Cluster(_) => ClusterPlatform::can_last(hurt, lasts),
+            Self::Sandbox(_) | Self::Kind(_) => Ok(()),
+        }
+    }
+
     /// Finds out what cannot be known from outside about what will be needed: a helper is sent to a node for it, so this is for a run that may begin. What it
     /// finds is told by [`Platform::can`].
     pub async fn find_out(&self, needed: &[Capability]) {
