@@ -125,7 +125,11 @@ impl Trial<'_> {
             self.say(EventKind::FaultFailed(index, chain(&error))).await;
             return Ok(None);
         }
-        let life = self.ask(self.prober.life()).await?;
+        // A database that is recovering tells nobody: whoever asks it waits until it has recovered, and comes too late.
+        let life = match injection.after {
+            Some(After::Seen(Cue::Recovering)) => None,
+            _ => self.ask(self.prober.life()).await?,
+        };
         let victim =
             Victim { what: aim.what.clone(), mechanism: aim.mechanism.clone(), pod: aim.pod.clone(), node: aim.node.clone(), life };
         self.say(EventKind::FaultResolved(index, Box::new(victim))).await;
