@@ -18,8 +18,8 @@ use serde_json::{Value, json};
 
 use crate::bed;
 
-/// What faults leave in a node while they last: timers, brakes and the scripts of both, rules, a kubelet that does not run, parts of the control plane put aside, what fills a
-/// volume or refuses it.
+/// What faults leave in a node while they last: timers, brakes and the scripts of both, rules, a kubelet that does not run, parts of the control plane put
+/// aside, what fills a volume or refuses it.
 const LEFT_IN_A_NODE: &str = "systemctl list-units --all --plain --no-legend 'comeback-*' | grep -v comeback-volumes
     ls -d /run/comeback-*.bash 2>/dev/null
     iptables -S | grep -- '-N COMEBACK-'
