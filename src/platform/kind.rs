@@ -287,14 +287,14 @@ impl KindPlatform {
             .map_err(|source| PlatformError::DeadMan { node: node.to_owned(), source })
     }
 
-    /// The same, for those who can do without it.
-    fn shell_or_why(&self) -> Result<NodeShell<'_>, String> {
-        self.shell().map_err(|error| chain(&error))
-    }
-
     /// What reaches a node here.
     fn shell(&self) -> Result<NodeShell<'_>, PlatformError> {
         self.docker().map(NodeShell::Docker)
+    }
+
+    /// The same, for those who can do without it.
+    fn shell_or_why(&self) -> Result<NodeShell<'_>, String> {
+        self.shell().map_err(|error| chain(&error))
     }
 
     fn docker(&self) -> Result<&Docker, PlatformError> {

@@ -42,6 +42,16 @@ fn it_is_not_passed(#[case] faults: &str, #[case] further: &str, #[case] defect:
     assert_eq!(ran.trial(0)["verdict"], verdict, "{}", ran.tell());
 }
 
+/// What is hurt already looks no different for being hurt again.
+#[test]
+fn what_is_not_whole_is_not_broken_again() {
+    let cli = Cli::new();
+    cli.write("again.yaml", &scenario("again", "{isolatePod: { for: 5s }}, {isolatePod: { for: 1s, after: 500ms }}", ""));
+    let ran = cli.run(&["again.yaml"]).ended_with(4);
+    let reason = ran.trial(0)["reason"].to_string();
+    assert!(reason.contains("is not whole before it") && reason.contains("comeback heal"), "{reason}\n{}", ran.tell());
+}
+
 /// A record whose probes are gone proves nothing, whatever else is in it.
 #[test]
 fn a_trial_without_probes_proves_nothing() {
