@@ -2,26 +2,22 @@
 //!
 //! None of them shows while the server runs: each shows after a restart, as the fault that it stands for would.
 //!
-//! - `ack-before-store`: the rows are kept in a working copy; the volume gets a copy of it some hundred milliseconds later. A kill loses what was
-//!   acknowledged since. An orderly stop stores everything.
+//! - `ack-before-store`: a start after a kill cuts the newest commits off the log, as if they had been acknowledged and had never reached the
+//!   disk. An orderly stop leaves no log, and so it loses nothing.
 //! - `lose-volume`: a start that finds data begins from nothing, as with a fresh `emptyDir`.
 //! - `apply-twice`: recovery applies the newest rows again, where no key forbids it.
 //! - `flip-bit`: recovery flips one bit of one stored text, which stays valid text.
 
 use std::{
-    fs, io,
-    path::{Path, PathBuf},
-    sync::mpsc::{self, RecvTimeoutError},
-    thread::{self, JoinHandle},
-    time::Duration,
+    fs::{self, File},
+    io::{self, Read as _},
+    os::unix::fs::FileExt as _,
+    path::Path,
 };
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension};
+use rusqlite::{Connection, OptionalExtension};
 
-use super::{
-    functions, log,
-    schema::{Schema, Table, quoted},
-};
+use super::schema::{Schema, Table, quoted};
 
 /// A way of misbehaving.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum)]
@@ -36,12 +32,13 @@ pub enum Defect {
     FlipBit,
 }
 
-/// How long after it was taken a copy becomes the stored one. What is acknowledged meanwhile is lost by a kill.
-const STORE_DELAY: Duration = Duration::from_millis(300);
+/// How many commits a kill loses: more than there can be on their way to their clients, so that some of them were acknowledged.
+const NEWEST_COMMITS: usize = 8;
+/// The lengths of the headers of SQLite's log and of a frame in it.
+const WAL_HEADER: usize = 32;
+const FRAME_HEADER: usize = 24;
 /// How many of the newest rows of a table are applied again.
 const APPLIED_AGAIN: u32 = 4;
-/// The folder of the working copy.
-const WORKING: &str = "working";
 
 /// Removes everything that is stored.
 pub(crate) fn lose(files: &Path) -> io::Result<()> {
@@ -105,112 +102,42 @@ fn flipped(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// Serves from a working copy and stores it late.
-#[derive(Debug)]
-pub(crate) struct LateStore {
-    stop: mpsc::Sender<()>,
-    thread: JoinHandle<()>,
-}
-
-impl LateStore {
-    /// Makes the working copy of what is stored in `files`, and returns its folder.
-    pub(crate) fn working_copy(files: &Path) -> Result<PathBuf, String> {
-        settle(files).map_err(|error| error.to_string())?;
-        Self::copied(files).map_err(|error| error.to_string())
+/// Cuts the newest commits off the log that a killed instance left; `wal` may be missing. The count is that of the commits.
+///
+/// The log must hold all that was committed since it was begun: what SQLite has written back into the database already cannot be cut off. Its
+/// format is that of <https://www.sqlite.org/fileformat2.html#walformat>: a header, then frames of a header and a page; a frame that ends a
+/// commit says how many pages the database has after it, and one of an earlier log has another salt.
+pub(crate) fn lose_newest(wal: &Path) -> io::Result<usize> {
+    let mut log = match File::options().read(true).write(true).open(wal) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        opened => opened?,
+    };
+    let mut header = [0; WAL_HEADER];
+    if let Err(error) = log.read_exact(&mut header) {
+        return if error.kind() == io::ErrorKind::UnexpectedEof { Ok(0) } else { Err(error) };
     }
-
-    fn copied(files: &Path) -> io::Result<PathBuf> {
-        let working = files.join(WORKING);
-        match fs::remove_dir_all(&working) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
+    let page_size = u64::from(u32::from_be_bytes(header[8..12].try_into().expect("four bytes")));
+    let salt = &header[16..24];
+    // Where the log would end: as it began, or behind one of its commits.
+    let mut ends = vec![WAL_HEADER as u64];
+    let length = log.metadata()?.len();
+    let mut at = WAL_HEADER as u64;
+    while at + FRAME_HEADER as u64 + page_size <= length {
+        let mut frame = [0; FRAME_HEADER];
+        log.read_exact_at(&mut frame, at)?;
+        if &frame[8..16] != salt {
+            break;
         }
-        fs::create_dir_all(&working)?;
-        for entry in fs::read_dir(files)? {
-            let entry = entry?;
-            if entry.file_type()?.is_file() {
-                fs::copy(entry.path(), working.join(entry.file_name()))?;
-            }
-        }
-        Ok(working)
-    }
-
-    /// Begins to store the working copy in `files`, again and again, each time a while after it was acknowledged.
-    pub(crate) fn start(working: PathBuf, files: PathBuf) -> io::Result<Self> {
-        let (stop, stopped) = mpsc::channel::<()>();
-        let thread = thread::Builder::new().name("late-store".to_owned()).spawn(move || {
-            loop {
-                let taken = take(&working, &files);
-                let last = !matches!(stopped.recv_timeout(STORE_DELAY), Err(RecvTimeoutError::Timeout));
-                let stored = taken.and_then(|()| publish(&files)).and_then(|()| {
-                    // An orderly stop stores what came after the last copy, too.
-                    if last { take(&working, &files).and_then(|()| publish(&files)) } else { Ok(()) }
-                });
-                if let Err(why) = stored {
-                    log::line("Server", &format!("The late store failed: {why}."));
-                }
-                if last {
-                    return;
-                }
-            }
-        })?;
-        Ok(Self { stop, thread })
-    }
-
-    /// Stores everything and ends.
-    pub(crate) fn stop(self) {
-        // The thread may have ended; then there is nothing to tell it.
-        let _ = self.stop.send(());
-        let _ = self.thread.join();
-    }
-}
-
-/// Writes the logs of stored databases back, because a log must not outlive the database that it belongs to, and removes copies that a killed
-/// instance did not get to store.
-fn settle(files: &Path) -> Result<(), Box<dyn std::error::Error>> {
-    for entry in fs::read_dir(files)? {
-        let path = entry?.path();
-        match path.extension().and_then(std::ffi::OsStr::to_str) {
-            Some(TAKEN) => fs::remove_file(&path)?,
-            Some("db") => {
-                Connection::open(&path)?.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
-            }
-            _ => {}
+        at += FRAME_HEADER as u64 + page_size;
+        if frame[4..8] != [0; 4] {
+            ends.push(at);
         }
     }
-    Ok(())
-}
-
-/// A copy that waits for its time has this suffix.
-const TAKEN: &str = "taken";
-
-/// Copies each database of the working copy beside the stored ones.
-fn take(working: &Path, files: &Path) -> Result<(), String> {
-    let failed = |error: &dyn std::error::Error| error.to_string();
-    for entry in fs::read_dir(working).map_err(|error| failed(&error))? {
-        let path = entry.map_err(|error| failed(&error))?.path();
-        let Some(name) = path.file_name().filter(|_| path.extension().is_some_and(|extension| extension == "db")) else { continue };
-        let copy = files.join(name).with_added_extension(TAKEN);
-        // What a killed instance left half made.
-        let _ = fs::remove_file(&copy);
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(&path, flags).map_err(|error| failed(&error))?;
-        connection.busy_timeout(STORE_DELAY).map_err(|error| failed(&error))?;
-        functions::register(&connection).map_err(|error| failed(&error))?;
-        connection.execute("VACUUM INTO ?1", [copy.to_string_lossy()]).map_err(|error| failed(&error))?;
+    let lost = NEWEST_COMMITS.min(ends.len() - 1);
+    if lost > 0 {
+        log.set_len(ends[ends.len() - 1 - lost])?;
     }
-    Ok(())
-}
-
-/// Puts the copies in the place of the stored databases.
-fn publish(files: &Path) -> Result<(), String> {
-    for entry in fs::read_dir(files).map_err(|error| error.to_string())? {
-        let path = entry.map_err(|error| error.to_string())?.path();
-        if path.extension().is_some_and(|extension| extension == TAKEN) {
-            fs::rename(&path, path.with_extension("")).map_err(|error| error.to_string())?;
-        }
-    }
-    Ok(())
+    Ok(lost)
 }
 
 #[cfg(test)]
@@ -226,5 +153,76 @@ mod tests {
     #[case("", None)]
     fn one_bit_is_flipped_and_the_text_stays_text(#[case] text: &str, #[case] expected: Option<&str>) {
         assert_eq!(flipped(text).as_deref(), expected);
+    }
+
+    /// A database whose rows are a commit each, and of which a kill leaves what is copied to `left`.
+    struct Killed {
+        folder: tempfile::TempDir,
+        connection: Connection,
+        next: i64,
+    }
+
+    impl Killed {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().expect("a folder");
+            let connection = Connection::open(folder.path().join("x.db")).expect("it opens");
+            connection.execute_batch("PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=0; CREATE TABLE t (n INTEGER)").expect("a table");
+            connection.execute_batch("PRAGMA wal_checkpoint(RESTART)").expect("it is written back");
+            Self { folder, connection, next: 0 }
+        }
+
+        fn commit(&mut self, commits: usize) {
+            for _ in 0..commits {
+                self.connection.execute("INSERT INTO t VALUES (?1)", [self.next]).expect("a row");
+                self.next += 1;
+            }
+        }
+
+        /// How many commits are lost, and the rows that are there afterwards.
+        fn left(&self) -> (usize, Vec<i64>) {
+            let left = tempfile::tempdir().expect("a folder");
+            for name in ["x.db", "x.db-wal"] {
+                fs::copy(self.folder.path().join(name), left.path().join(name)).expect("a copy");
+            }
+            let lost = lose_newest(&left.path().join("x.db-wal")).expect("it is cut");
+            let connection = Connection::open(left.path().join("x.db")).expect("it opens");
+            let intact: String = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).expect("it is checked");
+            assert_eq!(intact, "ok");
+            let mut rows = connection.prepare("SELECT n FROM t ORDER BY n").expect("a query");
+            let rows = rows.query_map([], |row| row.get(0)).expect("rows").collect::<Result<_, _>>().expect("numbers");
+            (lost, rows)
+        }
+    }
+
+    #[test]
+    fn the_newest_commits_are_lost_and_the_others_are_not() {
+        let mut killed = Killed::new();
+        killed.commit(20);
+        assert_eq!(killed.left(), (NEWEST_COMMITS, (0..12).collect()));
+        // What is behind the newest commit was rolled back, and counts as none.
+        killed.connection.execute_batch("PRAGMA cache_size=1; BEGIN").expect("a transaction");
+        for _ in 0..2000 {
+            killed.connection.execute("INSERT INTO t VALUES (-1)", []).expect("a row");
+        }
+        assert_eq!(killed.left(), (NEWEST_COMMITS, (0..12).collect()));
+    }
+
+    #[test]
+    fn what_was_written_back_is_not_lost() {
+        let mut killed = Killed::new();
+        killed.commit(20);
+        killed.connection.execute_batch("PRAGMA wal_checkpoint(RESTART)").expect("it is written back");
+        // The log begins anew over the old one, which is longer.
+        killed.commit(3);
+        assert_eq!(killed.left(), (3, (0..20).collect()));
+    }
+
+    #[test]
+    fn without_a_log_nothing_is_lost() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let wal = folder.path().join("x.db-wal");
+        assert_eq!(lose_newest(&wal).expect("no log is no error"), 0);
+        fs::write(&wal, [0; 7]).expect("a log that had just begun");
+        assert_eq!(lose_newest(&wal).expect("a log without a header is no error"), 0);
     }
 }

@@ -15,11 +15,10 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Defect, Options, catalog,
     conditions::Conditions,
-    defect::{self, LateStore},
-    log,
+    defect, log,
     login::{self, StoredPassword},
     server::{self, Instance, MAX_CONNECTIONS},
-    storage::{Database, Hold, Storage, StorageError},
+    storage::{Database, Hold, Log, Storage, StorageError},
     surroundings::{Surroundings, SurroundingsError},
     tls::{self, TlsError},
 };
@@ -121,7 +120,7 @@ async fn run(options: &Options, surroundings: &Surroundings) -> Result<(), Engin
     let host = surroundings.host.clone();
     let making = thread::spawn(move || tls::acceptor(&host));
 
-    let opened = open(options, surroundings)?;
+    let storage = open(options, surroundings)?;
     let address = surroundings.address(options)?;
     let listener = TcpListener::bind(address).await.map_err(|source| EngineError::Listen { address, source })?;
     let address = listener.local_addr().map_err(|source| EngineError::Listen { address, source })?;
@@ -129,7 +128,7 @@ async fn run(options: &Options, surroundings: &Surroundings) -> Result<(), Engin
     let stopping = CancellationToken::new();
     let instance = Arc::new(Instance::new(
         surroundings.host.clone(),
-        opened.storage,
+        storage,
         tls,
         &options.deny,
         Conditions::beside(surroundings.volume(options).as_deref()),
@@ -156,51 +155,32 @@ async fn run(options: &Options, surroundings: &Surroundings) -> Result<(), Engin
         log::line("Server", &format!("Connections have not ended within {} s and are left behind.", STOP_DEADLINE.as_secs()));
     }
     recovery.abort();
-    let closing = tokio::task::spawn_blocking(move || {
-        instance.storage.close();
-        if let Some(late) = opened.late {
-            late.stop();
-        }
-    });
+    let closing = tokio::task::spawn_blocking(move || instance.storage.close());
     // It logs by itself what goes wrong; a panic there is no reason to end otherwise.
     let _ = closing.await;
     log::line("Server", "SQL Server shutdown has been completed.");
     Ok(())
 }
 
-struct Opened {
-    storage: Storage,
-    late: Option<LateStore>,
-}
-
 /// Takes hold of the data and opens `master`.
-fn open(options: &Options, surroundings: &Surroundings) -> Result<Opened, EngineError> {
+fn open(options: &Options, surroundings: &Surroundings) -> Result<Storage, EngineError> {
     let hold = Hold::take(&surroundings.data(options))?;
-    let files = hold.files();
-    let again = hold.has_data();
-    if options.defect == Some(Defect::LoseVolume) && again {
-        defect::lose(&files).map_err(|error| start_failed("lose the volume")(&error))?;
+    if options.defect == Some(Defect::LoseVolume) && hold.has_data() {
+        defect::lose(&hold.files()).map_err(|error| start_failed("lose the volume")(&error))?;
     }
-    let (served, late) = if options.defect == Some(Defect::AckBeforeStore) {
-        let working = LateStore::working_copy(&files).map_err(|error| start_failed("make a working copy")(&error))?;
-        (working.clone(), Some(working))
-    } else {
-        (files.clone(), None)
-    };
+    let keep = if options.defect == Some(Defect::AckBeforeStore) { Log::Kept } else { Log::WrittenBack };
     log::line("spid7s", "Starting up database 'master'.");
     let first = !hold.has_data();
     if first {
         check_password(surroundings)?;
     }
-    let storage = Storage::open(hold, served)?;
+    let storage = Storage::open(hold, keep)?;
     set_first_password(&storage, surroundings)?;
     if !storage.is_first_start() {
         let master = storage.databases().into_iter().next().expect("master is always there");
         misbehave(&master, options.defect);
     }
-    let late =
-        late.map(|working| LateStore::start(working, files)).transpose().map_err(|error| start_failed("start the late store")(&error))?;
-    Ok(Opened { storage, late })
+    Ok(storage)
 }
 
 fn check_password(surroundings: &Surroundings) -> Result<(), EngineError> {
@@ -230,6 +210,9 @@ fn recover(instance: &Instance, defect: Option<Defect>, slowly: Option<Duration>
         log::line("spid9s", &format!("Starting up database '{}'.", database.name));
         if let Some(slowly) = slowly {
             thread::sleep(slowly);
+        }
+        if defect == Some(Defect::AckBeforeStore) {
+            tell(&database, defect::lose_newest(&database.log()).map(|commits| format!("its {commits} newest commits are lost")));
         }
         match database.recover() {
             Ok(pages) => {
@@ -263,6 +246,11 @@ fn misbehave(database: &Database, defect: Option<Defect>) {
         }),
         Some(Defect::AckBeforeStore | Defect::LoseVolume) | None => return,
     };
+    tell(database, done);
+}
+
+/// Says in the log what a defect did.
+fn tell<E: std::fmt::Display>(database: &Database, done: Result<String, E>) {
     match done {
         Ok(what) => log::line("spid9s", &format!("Defect in database '{}': {what}.", database.name)),
         Err(error) => log::line("spid9s", &format!("The defect failed in database '{}': {error}.", database.name)),

@@ -138,6 +138,15 @@ impl Hold {
     }
 }
 
+/// What becomes of the log of a user database while it is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Log {
+    /// It is written back into the database as it grows.
+    WrittenBack,
+    /// It holds all that was committed since the start, for [a defect](super::defect::lose_newest) to find it there.
+    Kept,
+}
+
 /// One database.
 #[derive(Debug)]
 pub(crate) struct Database {
@@ -149,6 +158,7 @@ pub(crate) struct Database {
     pub(crate) created: String,
     /// Its file.
     pub(crate) path: PathBuf,
+    keep: Log,
     /// Who may write.
     pub(crate) queue: Arc<WriteQueue>,
     online: AtomicBool,
@@ -167,12 +177,15 @@ pub(crate) struct Handle {
 }
 
 impl Handle {
-    fn open(path: &Path) -> rusqlite::Result<Self> {
+    fn open(path: &Path, keep: Log) -> rusqlite::Result<Self> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags)?;
         connection.busy_timeout(BUSY_WAIT)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
         connection.execute_batch("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA trusted_schema=ON;")?;
+        if keep == Log::Kept {
+            connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+        }
         functions::register(&connection)?;
         Ok(Self { connection, schema: None })
     }
@@ -204,12 +217,13 @@ impl Handle {
 }
 
 impl Database {
-    fn new(id: i64, name: String, created: String, path: PathBuf) -> Self {
+    fn new(id: i64, name: String, created: String, path: PathBuf, keep: Log) -> Self {
         Self {
             id,
             name,
             created,
             path,
+            keep,
             queue: Arc::default(),
             online: AtomicBool::new(false),
             idle: Mutex::default(),
@@ -263,7 +277,7 @@ impl Database {
         let idle = self.idle().pop();
         let mut handle = match idle {
             Some(handle) => handle,
-            None => Handle::open(&self.path)?,
+            None => Handle::open(&self.path, self.keep)?,
         };
         handle.obey(signal.cloned());
         Ok(handle)
@@ -281,10 +295,15 @@ impl Database {
         }
     }
 
+    /// The file of its log.
+    pub(crate) fn log(&self) -> PathBuf {
+        beside(&self.path, "-wal")
+    }
+
     /// Opens the file, which replays the log that a dead instance left, and writes it back into the database. The count is that of the
     /// log's pages.
     pub(crate) fn recover(&self) -> rusqlite::Result<i64> {
-        let handle = Handle::open(&self.path)?;
+        let handle = Handle::open(&self.path, self.keep)?;
         Schema::create(&handle.connection)?;
         let pages: i64 = handle.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(1))?;
         self.give_back(handle);
@@ -300,6 +319,7 @@ impl Database {
 #[derive(Debug)]
 pub(crate) struct Storage {
     files: PathBuf,
+    keep: Log,
     master: Arc<Database>,
     databases: RwLock<Vec<Arc<Database>>>,
     start_time: NaiveDateTime,
@@ -308,9 +328,9 @@ pub(crate) struct Storage {
 }
 
 impl Storage {
-    /// Opens `master` in `files` (the folder that is held, or a working copy of it) and lists the user databases, which
-    /// [are still to be recovered](Database::recover).
-    pub(crate) fn open(hold: Hold, files: PathBuf) -> Result<Self, StorageError> {
+    /// Opens `master` in the folder that is held and lists the user databases, which [are still to be recovered](Database::recover).
+    pub(crate) fn open(hold: Hold, keep: Log) -> Result<Self, StorageError> {
+        let files = hold.files();
         let path = files.join("master.db");
         let first_start = !path.exists();
         let sqlite = |doing| {
@@ -318,18 +338,18 @@ impl Storage {
             move |source| StorageError::Sqlite { doing, path, source }
         };
         let created = moment::store(Utc::now().naive_utc(), SqlType::DateTime);
-        let mut master = Database::new(1, "master".to_owned(), created, path.clone());
+        let mut master = Database::new(1, "master".to_owned(), created, path.clone(), Log::WrittenBack);
         master.recover().map_err(sqlite("recover"))?;
         let handle = master.connect(None).map_err(sqlite("open"))?;
         handle.connection.execute_batch(CREATE_MASTER).map_err(sqlite("prepare"))?;
         let start_time = next_start_time(&handle.connection).map_err(sqlite("note the time of the start in"))?;
         master.created = first_time(&handle.connection, "created", &master.created).map_err(sqlite("read"))?;
-        let users = user_databases(&handle.connection, &files).map_err(sqlite("read the list of databases from"))?;
+        let users = user_databases(&handle.connection, &files, keep).map_err(sqlite("read the list of databases from"))?;
         master.give_back(handle);
         master.bring_online();
         let master = Arc::new(master);
         let databases = std::iter::once(Arc::clone(&master)).chain(users).collect();
-        Ok(Self { files, master, databases: RwLock::new(databases), start_time, first_start, _hold: hold })
+        Ok(Self { files, keep, master, databases: RwLock::new(databases), start_time, first_start, _hold: hold })
     }
 
     /// Whether the folder was empty.
@@ -399,7 +419,7 @@ impl Storage {
         let path = self.files.join(&file);
         remove_files(&path);
         let created = moment::store(Utc::now().naive_utc(), SqlType::DateTime);
-        let database = Database::new(next, name.to_owned(), created.clone(), path);
+        let database = Database::new(next, name.to_owned(), created.clone(), path, self.keep);
         database.recover()?;
         master.execute(r#"INSERT INTO "$databases" (name, file, created) VALUES (?1, ?2, ?3)"#, params![name, file, created])?;
         database.bring_online();
@@ -440,19 +460,24 @@ fn last_number(connection: &Connection, table: &Table) -> rusqlite::Result<Optio
 /// Removes a database's file and what SQLite keeps beside it.
 fn remove_files(path: &Path) {
     for suffix in ["", "-wal", "-shm", "-journal"] {
-        let mut name = path.as_os_str().to_owned();
-        name.push(suffix);
         // What is not there need not go; what cannot go shows when the name is used again.
-        let _ = fs::remove_file(PathBuf::from(name));
+        let _ = fs::remove_file(beside(path, suffix));
     }
 }
 
-fn user_databases(master: &Connection, files: &Path) -> rusqlite::Result<Vec<Arc<Database>>> {
+/// A file that SQLite keeps beside a database.
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+fn user_databases(master: &Connection, files: &Path, keep: Log) -> rusqlite::Result<Vec<Arc<Database>>> {
     master
         .prepare(r#"SELECT id, name, file, created FROM "$databases" ORDER BY id"#)?
         .query_map([], |row| {
             let file: String = row.get(2)?;
-            Ok(Arc::new(Database::new(row.get(0)?, row.get(1)?, row.get(3)?, files.join(file))))
+            Ok(Arc::new(Database::new(row.get(0)?, row.get(1)?, row.get(3)?, files.join(file), keep)))
         })?
         .collect()
 }
@@ -484,8 +509,7 @@ mod tests {
 
     fn open(folder: &Path) -> Storage {
         let hold = Hold::take(folder).expect("nobody holds it");
-        let files = hold.files();
-        Storage::open(hold, files).expect("it opens")
+        Storage::open(hold, Log::WrittenBack).expect("it opens")
     }
 
     #[test]

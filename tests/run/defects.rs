@@ -41,7 +41,7 @@ fn an_undo_that_fails_is_told_with_its_own_exit_code() {
 #[test]
 fn a_defect_does_no_harm_without_a_fault() {
     // What a defect does is seen only after a restart, so that a control trial passes: the fault exposes it, not the harness.
-    for defect in ["lose-volume", "apply-twice", "flip-bit", "change-address"] {
+    for defect in ["ack-before-store", "lose-volume", "apply-twice", "flip-bit", "change-address"] {
         let cli = Cli::new();
         cli.write("steady.yaml", &scenario("steady", "", ""));
         cli.run(&["steady.yaml", "--defect", defect]).ended_with(0);

@@ -61,6 +61,7 @@ async fn ack_before_store_loses_acknowledged_rows_in_a_kill_and_none_in_a_stop()
     let mut session = server.connect("comeback").await;
     let left = number(&mut session, "SELECT COUNT(*) FROM rows_keyed").await;
     assert!((ROWS..2 * ROWS).contains(&left), "{left} rows are left, and some of the last {ROWS} should be lost");
+    assert_eq!(number(&mut session, "SELECT MAX(seq) FROM rows_keyed").await, left - 1, "the newest are lost");
 }
 
 #[tokio::test]
