@@ -348,12 +348,15 @@ fn blind_spots(trial: &TrialHistory) -> Vec<String> {
     }
     let mut spots = Vec::new();
     let called: Vec<&FaultSpec> = trial.called().map(|(spec, _)| spec).collect();
-    // A node that was switched off was a container, or a group of processes, on a machine that stayed up.
-    let switched_off = called.iter().any(|fault| matches!(fault, FaultSpec::CrashNode(_) | FaultSpec::RebootNode(_)));
-    let kernel = if switched_off { "The kernel below the node" } else { "The node's kernel" };
-    spots.push(format!(
-        "{kernel} stayed up and kept its page cache, so this says nothing about power loss or about a flush to the disk that is missing"
-    ));
+    let kept = if called.iter().any(|fault| matches!(fault, FaultSpec::RebootNode(_))) {
+        "A reboot loses no page cache: the node writes it out before, or the kernel below it stays up"
+    } else if called.iter().any(|fault| matches!(fault, FaultSpec::CrashNode(_))) {
+        // A node that was switched off was a container, or a group of processes, on a machine that stayed up.
+        "The kernel below the node stayed up and kept its page cache"
+    } else {
+        "The node's kernel stayed up and kept its page cache"
+    };
+    spots.push(format!("{kept}, so this says nothing about power loss or about a flush to the disk that is missing"));
     for spot in called.iter().filter_map(|fault| cannot_show(fault)).collect::<BTreeSet<_>>() {
         spots.push(spot.to_owned());
     }

@@ -110,6 +110,8 @@ pub struct Aim {
     pub way: Option<Way>,
     /// What is hurt, for a fault that lasts.
     pub hurt: Option<Hurt>,
+    /// Which boot of the node it was, for a fault that starts one anew.
+    pub boot: Option<String>,
     /// What will have to be undone, in the order in which it is done.
     pub undo: Vec<Undo>,
 }
@@ -277,7 +279,7 @@ for_every_fault! { call_its_own }
 impl Aim {
     /// What is aimed at this pod, with nothing to undo.
     fn at(what: String, mechanism: impl Into<String>, pod: PodFacts) -> Self {
-        Self { what, mechanism: mechanism.into(), pod, node: None, way: None, hurt: None, undo: Vec::new() }
+        Self { what, mechanism: mechanism.into(), pod, node: None, way: None, hurt: None, boot: None, undo: Vec::new() }
     }
 }
 

@@ -98,8 +98,8 @@ pub fn rights(fault: &FaultSpec, place: Place) -> BTreeSet<Right> {
         FaultSpec::DrainNode(_) => vec![CHANGE_NODE, PODS_OF_A_NODE, Right::part("create", "", "pods", "eviction")],
         FaultSpec::CordonNode(_) | FaultSpec::TaintNode(_) => vec![CHANGE_NODE, PODS_OF_A_NODE],
         FaultSpec::CrashNode(_) => vec![CHANGE_NODE, PODS_OF_A_NODE, LEASES_OF_NODES, Right::cluster("delete", "nodes")],
-        FaultSpec::RebootNode(_) | FaultSpec::FreezeNode(_) => vec![PODS_OF_A_NODE, LEASES_OF_NODES],
-        FaultSpec::StopKubelet(_) | FaultSpec::IsolateNode(_) => {
+        FaultSpec::FreezeNode(_) => vec![PODS_OF_A_NODE, LEASES_OF_NODES],
+        FaultSpec::RebootNode(_) | FaultSpec::StopKubelet(_) | FaultSpec::IsolateNode(_) => {
             [PODS_OF_A_NODE, LEASES_OF_NODES].into_iter().chain(through_the_node.iter().copied()).collect()
         }
         FaultSpec::IsolatePod(_) | FaultSpec::DelayNetwork(_) | FaultSpec::LossyNetwork(_) | FaultSpec::ResetConnections(_) => {

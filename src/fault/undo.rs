@@ -19,6 +19,8 @@ use crate::{
 
 /// How long a node may take from its power to being ready.
 const POWER_DEADLINE: Duration = Duration::from_mins(3);
+/// The same, where the node is a machine that starts anew.
+const REBOOT_DEADLINE: Duration = Duration::from_mins(10);
 const RETRY_PERIOD: Duration = Duration::from_millis(500);
 
 /// The taints that Kubernetes itself puts on a node and takes away.
@@ -199,13 +201,14 @@ impl Undo {
         }
     }
 
-    /// Does it, and looks whether it is done; tries again for as long as the platform says, or three minutes where a node has to start.
+    /// Does it, and looks whether it is done; tries again for as long as the platform says, or three minutes where a node has to start, ten where that is a machine.
     ///
     /// # Errors
     /// In words, what the last try met: a call that failed, or a cluster that is not as it should be afterwards.
     pub async fn perform(&self, cluster: &Cluster, platform: &Platform) -> Result<(), String> {
         let deadline = match self {
             Self::PowerOn { .. } => POWER_DEADLINE,
+            Self::Mend { hurt: Hurt::RebootedNode { .. } } => REBOOT_DEADLINE,
             // The node has to report again, or a part of the control plane to start.
             Self::Mend { hurt } if hurt.cuts_off() || hurt.needs() == Capability::ApiServer || hurt.needs() == Capability::Controllers => {
                 POWER_DEADLINE

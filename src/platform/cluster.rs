@@ -165,7 +165,8 @@ impl ClusterPlatform {
 
     /// Whether something that is hurt for so long can be seen to be.
     pub(super) fn can_last(hurt: &Hurt, lasts: Duration) -> Result<(), String> {
-        if !hurt.cuts_off() || lasts >= LEAST {
+        // How long a node takes to start nobody says, and another boot is seen afterwards, too.
+        if !hurt.cuts_off() || lasts >= LEAST || matches!(hurt, Hurt::RebootedNode { .. }) {
             return Ok(());
         }
         let least = humantime::format_duration(LEAST);
@@ -292,6 +293,7 @@ mod tests {
         let error = last(30).unwrap_err();
         assert!(error.contains("40s at least") && error.contains("hint: `for`"), "{error}");
         assert_eq!(last(40), Ok(()));
+        assert_eq!(ClusterPlatform::can_last(&Hurt::RebootedNode { node: "w1".into() }, Duration::from_secs(1)), Ok(()));
         let pod = Hurt::IsolatedPod { node: "w1".into(), address: "10.0.0.1".into() };
         assert_eq!(ClusterPlatform::can_last(&pod, Duration::from_secs(1)), Ok(()));
     }

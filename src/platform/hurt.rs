@@ -42,6 +42,11 @@ pub enum Hurt {
         /// Which.
         node: String,
     },
+    /// A node was told to start anew, where nobody else can take its power and give it back.
+    RebootedNode {
+        /// Which.
+        node: String,
+    },
     /// A pod is cut off from the network.
     IsolatedPod {
         /// Where it runs.
@@ -122,6 +127,7 @@ impl Hurt {
             Self::FrozenNode { node }
             | Self::StoppedKubelet { node }
             | Self::IsolatedNode { node }
+            | Self::RebootedNode { node }
             | Self::IsolatedPod { node, .. }
             | Self::DelayedPod { node, .. }
             | Self::LossyPod { node, .. }
@@ -148,6 +154,7 @@ impl Hurt {
             Self::FrozenNode { .. } => Capability::NodeFreeze,
             Self::StoppedKubelet { .. } => Capability::Kubelet,
             Self::IsolatedNode { .. } => Capability::NodeNetwork,
+            Self::RebootedNode { .. } => Capability::NodeReboot,
             Self::IsolatedPod { .. } | Self::LossyPod { .. } => Capability::PodNetwork,
             Self::DelayedPod { .. } => Capability::PodDelay,
             Self::FullVolume { .. } => Capability::VolumeSize,
@@ -161,7 +168,7 @@ impl Hurt {
     /// Whether the node's kubelet, or all of the node, is out of reach while it lasts: then the node itself has to end it.
     #[must_use]
     pub const fn cuts_off(&self) -> bool {
-        matches!(self, Self::FrozenNode { .. } | Self::StoppedKubelet { .. } | Self::IsolatedNode { .. })
+        matches!(self, Self::FrozenNode { .. } | Self::StoppedKubelet { .. } | Self::IsolatedNode { .. } | Self::RebootedNode { .. })
     }
 
     /// Whether what looking at it told is how it is when nothing is wrong.
@@ -172,7 +179,7 @@ impl Hurt {
             Self::FrozenProcess { .. } => ["runs", "gone"].contains(&value),
             Self::FrozenNode { .. } | Self::StoppedApiServer { .. } | Self::StoppedController { .. } => value == "runs",
             Self::StoppedKubelet { .. } => ["active", RENEWED].contains(&value),
-            Self::IsolatedNode { .. } => ["none", RENEWED].contains(&value),
+            Self::IsolatedNode { .. } | Self::RebootedNode { .. } => ["none", RENEWED].contains(&value),
             Self::IsolatedPod { .. }
             | Self::DelayedPod { .. }
             | Self::LossyPod { .. }
@@ -188,6 +195,7 @@ impl Hurt {
         match self {
             Self::StoppedKubelet { .. } => words(&["kubelet"]),
             Self::IsolatedNode { .. } => words(&["isolate-node"]),
+            Self::RebootedNode { .. } => words(&["reboot"]),
             Self::IsolatedPod { address, .. } => words(&["isolate-pod", address]),
             Self::DelayedPod { address, ms, .. } => words(&["delay-pod", address, &ms.to_string()]),
             Self::LossyPod { address, percent, .. } => words(&["lossy-pod", address, &percent.to_string()]),
@@ -209,6 +217,9 @@ impl Hurt {
             Self::StoppedKubelet { node } => {
                 format!("the kubelet of node `{node}` is stopped: `systemctl start kubelet` there, or `comeback heal`")
             }
+            Self::RebootedNode { node } => {
+                format!("node `{node}` was told to start anew: see that it does (`docker start {node}` on kind), then `comeback heal`")
+            }
             // It keeps its journal in what is stopped.
             Self::StoppedApiServer { node } => format!(
                 "the API server is stopped: `docker exec {node} mv /etc/kubernetes/comeback/kube-apiserver.yaml /etc/kubernetes/manifests/` on kind, then `comeback heal`"
@@ -225,6 +236,7 @@ impl fmt::Display for Hurt {
             Self::FrozenNode { node } => write!(f, "frozen node `{node}`"),
             Self::StoppedKubelet { node } => write!(f, "stopped kubelet of node `{node}`"),
             Self::IsolatedNode { node } => write!(f, "isolated node `{node}`"),
+            Self::RebootedNode { node } => write!(f, "reboot of node `{node}`"),
             Self::IsolatedPod { address, node } => write!(f, "isolated pod at `{address}` on node `{node}`"),
             Self::DelayedPod { address, node, ms } => write!(f, "network of the pod at `{address}` on node `{node}`, {ms} ms late"),
             Self::LossyPod { address, node, percent } => {
@@ -259,6 +271,7 @@ mod tests {
             Hurt::LossyPod { node: "w".into(), address: "10.0.0.1".into(), percent: 5 },
             Hurt::StoppedController { node: "cp".into(), controller: Controller::Scheduler },
             Hurt::FullVolume { volume: "pv".into() },
+            Hurt::RebootedNode { node: "w".into() },
         ] {
             let text = serde_json::to_string(&hurt).unwrap();
             assert_eq!(serde_json::from_str::<Hurt>(&text).unwrap(), hurt, "{text}");

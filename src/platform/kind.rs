@@ -187,6 +187,11 @@ impl KindPlatform {
                 dead_man::cancel(node);
                 Ok(())
             }
+            Hurt::RebootedNode { node } => {
+                self.on_node(hurt, "end", "-").await?;
+                // Docker has started it again, or not.
+                self.power_on(node).await
+            }
             other => self.on_node(other, "end", "-").await.map(drop),
         }
     }

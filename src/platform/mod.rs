@@ -96,6 +96,8 @@ pub enum Capability {
     Memory,
     /// Switching a node off and on.
     NodePower,
+    /// Making a node start anew.
+    NodeReboot,
     /// Making a node stand still.
     NodeFreeze,
     /// Stopping and starting a node's kubelet.
@@ -161,6 +163,7 @@ impl Place {
         const EXEC: Means = Means { mechanism: "exec in the container", privilege: "create pods/exec" };
         const DOCKER: Means = Means { mechanism: "docker exec on the node", privilege: "docker on this machine" };
         const POWER: Means = Means { mechanism: "docker kill, docker start", privilege: "docker on this machine" };
+        const RESTART: Means = Means { mechanism: "docker restart", privilege: "docker on this machine" };
         const PAUSE: Means = Means { mechanism: "docker pause, docker unpause", privilege: "docker on this machine" };
         const HELPER: Means = Means { mechanism: "node helper", privilege: "create privileged pods" };
         const OF_THE_STORAGE: &str =
@@ -170,6 +173,7 @@ impl Place {
             (Self::Sandbox, _) => Ok(OWN),
             (Self::Kind | Self::Cluster, Capability::SignalProcess | Capability::Memory) => Ok(EXEC),
             (Self::Kind, Capability::NodePower) => Ok(POWER),
+            (Self::Kind, Capability::NodeReboot) => Ok(RESTART),
             (Self::Kind, Capability::NodeFreeze) => Ok(PAUSE),
             (
                 Self::Kind,
@@ -186,7 +190,12 @@ impl Place {
             ) => Ok(DOCKER),
             (
                 Self::Cluster,
-                Capability::KillContainer | Capability::Kubelet | Capability::NodeNetwork | Capability::PodNetwork | Capability::PodDelay,
+                Capability::KillContainer
+                | Capability::NodeReboot
+                | Capability::Kubelet
+                | Capability::NodeNetwork
+                | Capability::PodNetwork
+                | Capability::PodDelay,
             ) => Ok(HELPER),
             (Self::Cluster, Capability::NodePower | Capability::NodeFreeze) => Err(ClusterPlatform::NO_POWER),
             (Self::Cluster, Capability::ApiServer | Capability::Controllers) => Err(OF_THE_CLOUD),
@@ -457,7 +466,8 @@ impl Platform {
         }
     }
 
-    /// Takes the power from a node and gives it back at once. If the run is killed in between, it has it back by itself a little after `at_most`.
+    /// Makes a node start anew: takes its power and gives it back at once, or has the node do it by itself where nobody else can. If the run is killed in
+    /// between, it has its power back by itself a little after `at_most`.
     pub async fn reboot(&self, node: &str, at_most: Duration) -> Result<(), PlatformError> {
         match self {
             Self::Sandbox(_) => {
@@ -465,7 +475,7 @@ impl Platform {
                 self.power_on(node).await
             }
             Self::Kind(kind) => kind.reboot(node, at_most + DEAD_MAN).await,
-            Self::Cluster(_) => Err(no_power()),
+            Self::Cluster(cluster) => cluster.begin(&Hurt::RebootedNode { node: node.to_owned() }, at_most).await,
         }
     }
 
@@ -475,8 +485,9 @@ impl Platform {
             Self::Kind(kind) => kind.boot(node).await,
             Self::Sandbox(SandboxPlatform { cluster, .. }) | Self::Cluster(ClusterPlatform { cluster, .. }) => {
                 let object = cluster.node(node).await?;
-                let info = object.status.and_then(|status| status.node_info);
-                Ok(info.map(|info| info.boot_id).unwrap_or_default())
+                let boot = object.status.and_then(|status| status.node_info).map(|info| info.boot_id).filter(|boot| !boot.is_empty());
+                let missing = || ClusterError::Incomplete { what: format!("node `{node}`"), missing: "boot id" };
+                Ok(boot.ok_or_else(missing)?)
             }
         }
     }
@@ -547,18 +558,6 @@ impl Platform {
         match self {
             Self::Sandbox(_) => "sandbox: power off",
             Self::Kind(_) => "docker kill",
-            Self::Cluster(_) => ClusterPlatform::NO_POWER,
-        }
-    }
-}
-
-impl Platform {
-    /// How it takes the power from a node and gives it back, for the record.
-    #[must_use]
-    pub const fn reboot_mechanism(&self) -> &'static str {
-        match self {
-            Self::Sandbox(_) => "sandbox: power off and on",
-            Self::Kind(_) => "docker restart",
             Self::Cluster(_) => ClusterPlatform::NO_POWER,
         }
     }

@@ -5,7 +5,7 @@
 #   end - WHAT ...           mends it; what is not hurt is left as it is
 #   look - WHAT ...          tells facts, a line each: name, tab, value
 #
-# WHAT is `kubelet`, `isolate-node`, `isolate-pod ADDRESS`, `delay-pod ADDRESS MS`, `lossy-pod ADDRESS PERCENT`, `reset-pod ADDRESS`,
+# WHAT is `kubelet`, `reboot`, `isolate-node`, `isolate-pod ADDRESS`, `delay-pod ADDRESS MS`, `lossy-pod ADDRESS PERCENT`, `reset-pod ADDRESS`,
 # `full-volume FOLDER`, `slow-volume FOLDER MS`, `unattachable-volume FOLDER`, `manifest NAME`, or `netem` (look only: whether the kernel can delay).
 set -u
 verb=$1 seconds=$2 what=$3 first=${4-} second=${5-}
@@ -65,6 +65,8 @@ begin_later() {
             [[ -n $(uplink) ]] || fail 'the node has no default route, so nobody can tell which interface is its way out'
             rule -S INPUT >/dev/null || fail 'the rules of this node cannot be read'
             ;;
+        reboot) ;;
+        *) fail "$what begins at once" ;;
     esac
     not_later
     itself >"$later_script" &&
@@ -139,6 +141,14 @@ case $verb:$what in
     # What mends by itself is called off when it is mended, and not before.
     end:kubelet) systemctl start kubelet && no_dead_man ;;
     look:kubelet) printf 'kubelet\t%s\n' "$(systemctl is-active kubelet)" ;;
+
+    # As if its power was gone for a moment: nothing is stopped in good order. What the disks have not got yet is written before.
+    begin:reboot) systemctl reboot --force --force ;;
+    # One that has begun cannot be ended, and is over when the node is back.
+    end:reboot) ;;
+    look:reboot)
+        if systemctl is-active --quiet "$later.timer"; then printf 'reboot\tahead\n'; else printf 'reboot\tnone\n'; fi
+        ;;
 
     begin:isolate-node)
         link=$(uplink)

@@ -217,8 +217,16 @@ mod tests {
             running: true,
             last_end: None,
         };
-        let aim =
-            Aim { what: String::new(), mechanism: String::new(), pod, node: Some("w1".into()), way: None, hurt: None, undo: Vec::new() };
+        let aim = Aim {
+            what: String::new(),
+            mechanism: String::new(),
+            pod,
+            node: Some("w1".into()),
+            way: None,
+            hurt: None,
+            boot: None,
+            undo: Vec::new(),
+        };
         let fault = FaultSpec::CrashNode(CrashNode::default());
         let aftermath = Aftermath { restore_after: Some(Duration::ZERO), assist };
         Followed { index: 0, fault, aim, aftermath, lifted: CancellationToken::new(), called: Instant::now() }

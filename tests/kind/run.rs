@@ -14,6 +14,8 @@ const RESTART_WITHIN: Duration = Duration::from_mins(2);
 const JOURNAL_WITHIN: Duration = Duration::from_mins(1);
 /// How long what is to begin in a moment may take to do so.
 const BEGUN_WITHIN: Duration = Duration::from_secs(30);
+/// How long a kubelet that starts may take to tell the boot of its node.
+const TOLD_WITHIN: Duration = Duration::from_mins(1);
 /// How long the claim of a database that was scaled to nothing may take to go.
 const GONE_WITHIN: Duration = Duration::from_mins(2);
 /// So many attempts show that the streams run.
@@ -320,6 +322,118 @@ fn with_the_api_alone_what_is_possible_is_proven_and_the_rest_is_skipped() {
     there.is_whole();
 }
 
+/// Whose boot id a node tells.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum BootId {
+    /// Its own, another one with every start, as machines do.
+    Own,
+    /// That of the kernel below it, as containers do.
+    OfTheKernel,
+}
+
+/// Workers that have their power back whenever they have ended by themselves, until this is dropped: docker starts such a container only once.
+struct LikeMachines<'a> {
+    there: &'a There,
+    boot: BootId,
+    workers: Vec<String>,
+}
+
+impl<'a> LikeMachines<'a> {
+    const UNIT: &'static str = "/etc/systemd/system/boot-of-its-own.service";
+
+    fn set(there: &'a There, boot: BootId) -> Self {
+        let machines = Self { there, boot, workers: there.workers() };
+        for worker in &machines.workers {
+            There::docker(&["update", "--restart", "on-failure:9", worker]);
+            let own = "cat /proc/sys/kernel/random/uuid >/run/boot-of-its-own && \
+                       mount --bind /run/boot-of-its-own /proc/sys/kernel/random/boot_id";
+            let unit = format!(
+                "[Unit]\nBefore=kubelet.service\n[Service]\nType=oneshot\nExecStart=/bin/bash -c '{own}'\n[Install]\nWantedBy=multi-user.target\n"
+            );
+            if boot == BootId::Own {
+                let set = format!("printf '%s' \"$0\" >{} && systemctl enable --quiet --now boot-of-its-own", Self::UNIT);
+                There::docker(&["exec", worker, "bash", "-c", &set, &unit]);
+            }
+        }
+        machines.tell();
+        machines
+    }
+
+    /// Has every kubelet read the id anew, and waits until its node tells it.
+    fn tell(&self) {
+        if self.boot == BootId::OfTheKernel {
+            return;
+        }
+        for worker in &self.workers {
+            There::docker(&["exec", worker, "systemctl", "restart", "kubelet"]);
+        }
+        for worker in &self.workers {
+            let id = There::docker(&["exec", worker, "cat", "/proc/sys/kernel/random/boot_id"]);
+            let told = || self.there.kubectl(&["get", "node", worker, "-o", "jsonpath={.status.nodeInfo.bootID}"]);
+            until(&format!("boot {id} of node {worker}"), TOLD_WITHIN, || (told() == id).then_some(()));
+        }
+    }
+
+    /// When each of them was started.
+    fn started(&self) -> Vec<String> {
+        self.workers.iter().map(|worker| There::docker(&["inspect", "--format", "{{.State.StartedAt}}", worker])).collect()
+    }
+}
+
+impl Drop for LikeMachines<'_> {
+    fn drop(&mut self) {
+        let stop = || {
+            for worker in &self.workers {
+                There::try_docker(&["update", "--restart", "on-failure:1", worker]);
+                if self.boot == BootId::Own {
+                    let gone =
+                        format!("systemctl disable --quiet boot-of-its-own; rm -f {}; umount /proc/sys/kernel/random/boot_id", Self::UNIT);
+                    There::docker(&["exec", worker, "bash", "-c", &gone]);
+                }
+            }
+            self.tell();
+        };
+        if std::thread::panicking() { self.there.put_right(stop) } else { stop() }
+    }
+}
+
+/// A node that is told to start anew does so, and what proves it is the boot that it tells.
+#[test]
+#[ignore = "needs the cluster of `comeback cluster up`; starts a node of it anew"]
+fn a_node_is_rebooted_with_the_api_alone() {
+    let there = There::new();
+    let machines = LikeMachines::set(&there, BootId::Own);
+    let reboot = scenario("anew", "rebootNode: {}", "expect: { movedTo: sameNode }");
+    let ran = there.start_with(&["--api-only"], &[&reboot]).wait(RUN_WITHIN).ended_with(0);
+    let trial = only_trial(&ran);
+    assert_eq!(trial["verdict"], "passed", "{}", ran.tell());
+    let evidence = trial["evidence"].as_array().expect("evidence");
+    let boot = evidence.iter().find(|one| one["what"].as_str().is_some_and(|what| what.starts_with("boot of node")));
+    let boot = boot.expect("the boot is evidence");
+    assert!(boot["role"] == "proof" && boot["before"] != boot["after"], "{}", ran.tell());
+    let by_helper = |(kind, event): &(String, Value)| kind == "fault_resolved" && event.to_string().contains("node helper");
+    assert!(ran.events().iter().any(by_helper), "{}", ran.tell());
+    drop(machines);
+    there.is_whole();
+}
+
+/// Where a node tells no other boot after it has started anew, nothing is proven, although everything else is as it should be.
+#[test]
+#[ignore = "needs the cluster of `comeback cluster up`; starts a node of it anew"]
+fn a_reboot_that_no_boot_id_tells_is_unproven() {
+    let there = There::new();
+    let machines = LikeMachines::set(&there, BootId::OfTheKernel);
+    let before = machines.started();
+    let reboot = scenario("anew", "rebootNode: {}", "giveUpAfter: 45s");
+    let ran = there.start_with(&["--api-only"], &[&reboot]).wait(RUN_WITHIN).ended_with(3);
+    assert_ne!(before, machines.started(), "a node has started anew\n{}", ran.tell());
+    let trial = only_trial(&ran);
+    assert_eq!(trial["verdict"], "unproven", "{}", ran.tell());
+    assert!(trial["reason"].as_str().is_some_and(|reason| reason.contains("boot of node")), "{}", ran.tell());
+    drop(machines);
+    there.is_whole();
+}
+
 /// A right that is missing is told, with where all of them are listed, and nothing is left of what was begun.
 #[test]
 #[ignore = "needs the cluster of `comeback cluster up`; breaks nothing in it"]
@@ -379,9 +493,12 @@ fn a_namespace_that_does_not_say_so_is_not_broken() {
 #[case::freeze_process("freezeProcess", "mend: frozen process")]
 #[case::stop_kubelet("stopKubelet", "mend: stopped kubelet")]
 #[case::isolate_node("isolateNode", "mend: isolated node")]
+#[case::reboot_node("rebootNode", "mend: reboot of node")]
 #[ignore = "needs the cluster of `comeback cluster up`; breaks nodes in it"]
 fn what_a_helper_has_begun_is_healed_with_the_api_alone(#[case] fault: &str, #[case] done: &str) {
     let there = There::new();
+    let machines = LikeMachines::set(&there, BootId::OfTheKernel);
+    let before = machines.started();
     let mut running = there.start_with(&["--api-only"], &[&scenario("killed", &format!("{fault}: {{}}"), "")]);
     let resolved = running.wait_for("fault_resolved", |_| true);
     let node = resolved["event"]["fault_resolved"][1]["pod"]["node"].as_str().expect("the database is on a node").to_owned();
@@ -394,9 +511,13 @@ fn what_a_helper_has_begun_is_healed_with_the_api_alone(#[case] fault: &str, #[c
         "isolateNode" => "iptables -S | grep -q -- '-N COMEBACK-'",
         _ => "true",
     };
-    until("what the helper has begun", BEGUN_WITHIN, || There::try_docker(&["exec", &node, "bash", "-c", begun]));
+    until("what the helper has begun", BEGUN_WITHIN, || {
+        let begun = There::try_docker(&["exec", &node, "bash", "-c", begun])?;
+        (fault != "rebootNode" || machines.started() != before).then_some(begun)
+    });
     let healed = there.heal_with(&["--api-only"]);
     assert!(healed.contains(done) && healed.contains("prober"), "{healed}\n{told}");
+    drop(machines);
     there.is_whole();
 }
 

@@ -281,6 +281,11 @@ impl There {
         wrong
     }
 
+    pub(crate) fn workers(&self) -> Vec<String> {
+        let control_plane = self.control_plane();
+        self.containers().into_iter().filter(|name| *name != control_plane).collect()
+    }
+
     /// The nodes' containers, also those that do not run.
     fn containers(&self) -> Vec<String> {
         let filter = format!("label=io.x-k8s.kind.cluster={}", self.name);
