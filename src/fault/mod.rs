@@ -66,7 +66,10 @@ pub use self::{
     undo::{TaintText, Undo},
 };
 use crate::{
-    cluster::{Cluster, ClusterError, watch::Watches},
+    cluster::{
+        Cluster, ClusterError,
+        watch::{View, Watches},
+    },
     event::{Fact, PodFacts},
     platform::{Capability, Container, ContainerName, Hurt, Platform, PlatformError, Way},
     scenario::{FaultSpec, for_every_fault},
@@ -91,7 +94,7 @@ pub struct Scene<'a> {
     pub consent: &'a Consent,
     /// How long a fault lasts that does, unless it is ended earlier.
     pub lasting: Duration,
-    /// How long its effect is waited for: at most [`EFFECT_DEADLINE`].
+    /// How long its effect is waited for: at most [`EFFECT_DEADLINE`]. A fault whose effect takes longer to be seen says so itself.
     pub patience: Duration,
 }
 
@@ -236,6 +239,11 @@ pub trait Fault {
     {
         hold::until_hurt(self, scene, aim)
     }
+
+    /// Waits until what it hits can tell what became of it, if that is later than its effect. Unless it says otherwise, not at all.
+    fn settle(&self, _scene: &Scene<'_>, _aim: &Aim) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
 }
 
 macro_rules! call_its_own {
@@ -269,6 +277,12 @@ macro_rules! call_its_own {
             async fn confirm(&self, scene: &Scene<'_>, aim: &Aim) -> Option<String> {
                 match self {
                     $(Self::$fault(fault) => Box::pin(fault.confirm(scene, aim)).await,)*
+                }
+            }
+
+            async fn settle(&self, scene: &Scene<'_>, aim: &Aim) {
+                match self {
+                    $(Self::$fault(fault) => Box::pin(fault.settle(scene, aim)).await,)*
                 }
             }
         }
@@ -306,15 +320,19 @@ fn container_name(scene: &Scene<'_>, pod: &PodFacts) -> Result<ContainerName, Fa
 
 /// Waits until the database's container has ended or was started anew.
 async fn container_ended(scene: &Scene<'_>, old: &PodFacts) -> Option<String> {
-    let seen = scene.watches.wait_until("the end of the container", scene.patience, |view| match view.pods.get(&old.uid) {
+    scene.watches.wait_until("the end of the container", scene.patience, |view| ended(view, old)).await.ok()
+}
+
+/// What is seen of the end of the container.
+fn ended(view: &View, old: &PodFacts) -> Option<String> {
+    match view.pods.get(&old.uid) {
         None if view.gone.contains(&old.uid) => Some(format!("pod `{}` is gone", old.name)),
         Some(now) if now.restart_count > old.restart_count || now.container_id != old.container_id => {
             Some(format!("container restarted, count {}, last end: {}", now.restart_count, now.last_end.as_deref().unwrap_or("unknown")))
         }
         Some(now) if !now.running => Some(format!("container ended: {}", now.last_end.as_deref().unwrap_or("unknown"))),
         Some(_) | None => None,
-    });
-    seen.await.ok()
+    }
 }
 
 /// Waits until the pod is gone, or at least its container has ended.

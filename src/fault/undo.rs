@@ -254,8 +254,14 @@ impl Undo {
             Self::RemoveTaint { node, key, effect } => remove_taint(cluster, node, key, effect).await?,
             Self::RestoreNode { node, labels, taints, unschedulable } => restore(cluster, node, labels, taints, *unschedulable).await?,
             Self::Mend { hurt } => {
+                // What is known of a node that starts anew is stale, too, until it has spoken since.
+                if let Hurt::RebootedNode { node } = hurt
+                    && last_sign.is_none()
+                {
+                    *last_sign = Some(Sign(heartbeat(cluster, node).await?));
+                }
                 platform.end(hurt).await?;
-                return is_mended(cluster, platform, hurt).await;
+                return is_mended(cluster, platform, hurt, last_sign.as_ref()).await;
             }
             Self::Scale { workload, replicas } => {
                 workload.scale(cluster, *replicas).await?;
@@ -304,7 +310,7 @@ fn not_so() -> Failure {
 }
 
 /// Whether what was hurt looks whole again, and whoever it was cut off from has noticed.
-async fn is_mended(cluster: &Cluster, platform: &Platform, hurt: &Hurt) -> Result<(), Failure> {
+async fn is_mended(cluster: &Cluster, platform: &Platform, hurt: &Hurt, last_sign: Option<&Sign>) -> Result<(), Failure> {
     let facts = platform.look(hurt).await?;
     if let Some(fact) = facts.iter().find(|fact| !hurt.is_whole(&fact.value)) {
         return Err(Failure::Again(format!("{} is `{}`", fact.what, fact.value)));
@@ -316,7 +322,7 @@ async fn is_mended(cluster: &Cluster, platform: &Platform, hurt: &Hurt) -> Resul
         && let Some(node) = hurt.node()
     {
         let object = cluster.node(node).await?;
-        return is_ready(cluster, node, &object, None).await;
+        return is_ready(cluster, node, &object, last_sign).await;
     }
     Ok(())
 }
@@ -427,7 +433,11 @@ mod tests {
         atomic::{AtomicBool, AtomicUsize, Ordering},
     };
 
-    use axum::{Json, Router, routing::get};
+    use axum::{
+        Json, Router,
+        routing::{get, post},
+    };
+    use rstest::rstest;
 
     use super::*;
     use crate::{cluster::fake, platform::SandboxPlatform};
@@ -470,7 +480,7 @@ mod tests {
     }
 
     impl Worker {
-        async fn power_on(&self) -> Result<(), String> {
+        async fn perform(&self, undo: Undo) -> Result<(), String> {
             let state = |off: bool| Json(json!({"state": if off { "off" } else { "on" }}));
             let (asked, switched, looked) = (self.clone(), self.clone(), self.clone());
             let ask = move || async move { state(asked.off.load(Ordering::SeqCst)) };
@@ -492,18 +502,26 @@ mod tests {
             let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "w1"}, "status": status});
             let router = Router::new()
                 .route("/comeback/v1/nodes/w1/power", get(ask).post(switch))
+                .route("/comeback/v1/hurts", post(async || Json(json!({"facts": []}))))
                 .route("/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/w1", get(lease))
                 .route("/api/v1/nodes/w1", get(move || async move { Json(node) }));
             let cluster = fake::cluster(router).await;
             let platform = Platform::Sandbox(SandboxPlatform::new(cluster.clone()));
-            Undo::PowerOn { node: "w1".into() }.perform(&cluster, &platform).await
+            undo.perform(&cluster, &platform).await
         }
     }
 
+    fn power_on() -> Undo {
+        Undo::PowerOn { node: "w1".into() }
+    }
+
+    #[rstest]
+    #[case::that_has_power(power_on())]
+    #[case::that_starts_anew(Undo::Mend { hurt: Hurt::RebootedNode { node: "w1".into() } })]
     #[tokio::test]
-    async fn a_node_that_has_power_must_report_before_it_is_believed() {
+    async fn a_node_must_report_before_it_is_believed(#[case] undo: Undo) {
         let worker = Worker::default();
-        worker.power_on().await.unwrap();
+        worker.perform(undo).await.unwrap();
         // The first look, one that shows nothing new, one that does.
         assert_eq!((worker.looks.load(Ordering::SeqCst), worker.starts.load(Ordering::SeqCst)), (3, 0));
     }
@@ -511,7 +529,7 @@ mod tests {
     #[tokio::test]
     async fn a_node_that_loses_its_power_late_is_started_again() {
         let worker = Worker { dies_at: Some(3), ..Worker::default() };
-        worker.power_on().await.unwrap();
+        worker.perform(power_on()).await.unwrap();
         assert_eq!(worker.starts.load(Ordering::SeqCst), 1);
         assert!(!worker.off.load(Ordering::SeqCst));
     }

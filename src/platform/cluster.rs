@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use k8s_openapi::api::core::v1::Node;
+use kube::{ResourceExt as _, api::ListParams};
 use tokio::time::{Instant, sleep};
 
 use super::{
@@ -35,6 +37,8 @@ pub struct ClusterPlatform {
     image: Option<String>,
     /// Whether the kernel of the nodes can hold packets back, once it was asked.
     delay: OnceLock<Result<(), String>>,
+    /// Whether each node tells a boot of its own, once it was asked.
+    boots: OnceLock<Result<(), String>>,
     /// The leases of nodes, as they were seen.
     leases: Mutex<BTreeMap<String, Seen>>,
 }
@@ -46,6 +50,8 @@ struct Seen {
     renewed: String,
     /// When that was first seen.
     since: Instant,
+    /// When it was last looked at.
+    looked: Instant,
     /// Whether something else stood there before: then it has been renewed under our eyes.
     changed: bool,
 }
@@ -69,7 +75,7 @@ impl ClusterPlatform {
     /// The cluster behind this client; `image` is our own, for the node helper.
     #[must_use]
     pub const fn new(cluster: Cluster, image: Option<String>) -> Self {
-        Self { cluster, image, delay: OnceLock::new(), leases: Mutex::new(BTreeMap::new()) }
+        Self { cluster, image, delay: OnceLock::new(), boots: OnceLock::new(), leases: Mutex::new(BTreeMap::new()) }
     }
 
     /// Whether packets can be held back here, as far as is known.
@@ -92,6 +98,21 @@ impl ClusterPlatform {
         };
         // Whoever asked first has told.
         let _ = self.delay.set(found);
+    }
+
+    /// Whether a node that starts anew can be seen to have done so, as far as is known.
+    pub(super) fn boots_differ(&self) -> Result<(), String> {
+        self.boots.get().cloned().unwrap_or(Ok(()))
+    }
+
+    /// Asks whether each node tells a boot of its own: those that are containers of one machine do not.
+    pub(super) async fn ask_for_boots(&self) {
+        let found = match self.cluster.call("list the nodes", self.cluster.all::<Node>().list(&ListParams::default())).await {
+            Ok(nodes) => boots_differ(&nodes.items),
+            Err(error) => Err(format!("whether a boot of a node can be told from another is not known: {}", chain(&error))),
+        };
+        // Whoever asked first has told.
+        let _ = self.boots.set(found);
     }
 
     /// Our own image.
@@ -182,12 +203,12 @@ impl ClusterPlatform {
         self.helper().map_err(PlatformError::NotPossible)?.order(node, NodeScript::Hurt, &words).await
     }
 
-    /// Whether a node is heard, which is all that can be seen of one that is cut off: by our own clock, from what stands in its lease. The first look lasts until
-    /// that is known.
+    /// Whether a node is heard, which is all that can be seen of one that is cut off: by our own clock, from what stands in its lease. A look after which nobody
+    /// looked for a while lasts until that is known.
     async fn sign_of_life(&self, node: &str) -> Result<&'static str, PlatformError> {
         loop {
             let Some(heartbeat) = self.cluster.heartbeat(node).await? else { return Ok("no lease") };
-            let seen = self.seen(node, heartbeat.renewed);
+            let seen = self.seen(node, heartbeat.renewed, heartbeat.holds / 2);
             if seen.since.elapsed() >= heartbeat.holds / 2 {
                 return Ok("not renewed");
             }
@@ -198,23 +219,36 @@ impl ClusterPlatform {
         }
     }
 
-    /// Notes what stands in a lease, and since when.
-    fn seen(&self, node: &str, renewed: String) -> Seen {
+    /// Notes what stands in a lease, and since when. What was seen is forgotten when nobody has looked for so long: what has changed since may be old, too.
+    fn seen(&self, node: &str, renewed: String, forgotten: Duration) -> Seen {
         let mut leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
-        match leases.get(node) {
-            Some(seen) if seen.renewed == renewed => seen.clone(),
-            before => {
-                let seen = Seen { renewed, since: Instant::now(), changed: before.is_some() };
-                leases.insert(node.to_owned(), seen.clone());
-                seen
-            }
-        }
+        let looked = Instant::now();
+        let seen = match leases.get(node).filter(|seen| looked.duration_since(seen.looked) < forgotten) {
+            Some(seen) if seen.renewed == renewed => Seen { looked, ..seen.clone() },
+            before => Seen { renewed, since: looked, looked, changed: before.is_some() },
+        };
+        leases.insert(node.to_owned(), seen.clone());
+        seen
     }
 
     /// What reaches a node here.
     fn helper(&self) -> Result<NodeShell<'_>, String> {
         Ok(NodeShell::Helper(&self.cluster, self.image()?))
     }
+}
+
+fn boots_differ(nodes: &[Node]) -> Result<(), String> {
+    let mut by_boot: BTreeMap<&str, String> = BTreeMap::new();
+    for node in nodes {
+        let name = node.name_any();
+        let boot = node.status.as_ref().and_then(|status| status.node_info.as_ref()).map_or("", |info| &info.boot_id);
+        if let Some(other) = by_boot.insert(boot, name.clone()) {
+            return Err(format!(
+                "nodes `{other}` and `{name}` tell the same boot id, as containers of one machine do: that one has started anew could not be seen"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// The node of a hurt, and the words for the script there.
@@ -285,6 +319,30 @@ mod tests {
         let absent = value(&platform, "w2").await;
         assert_eq!(absent, "no lease");
         assert!(!kubelet("w2").is_whole(&absent) && !Hurt::IsolatedNode { node: "w2".into() }.is_whole(&absent));
+    }
+
+    #[tokio::test]
+    async fn what_has_changed_while_nobody_looked_is_no_sign_of_life() {
+        let lives = Arc::new(AtomicBool::new(true));
+        let platform = platform(&lives).await;
+        assert_eq!(value(&platform, "w1").await, RENEWED);
+        // It is renewed once more, unseen, and dies.
+        platform.cluster.heartbeat("w1").await.unwrap();
+        lives.store(false, Ordering::SeqCst);
+        sleep(Duration::from_millis(1100)).await;
+        assert_eq!(value(&platform, "w1").await, "not renewed");
+    }
+
+    #[test]
+    fn nodes_that_share_a_boot_are_named() {
+        let node = |name: &str, boot: &str| -> Node {
+            let info = json!({"bootID": boot, "architecture": "", "containerRuntimeVersion": "", "kernelVersion": "", "kubeProxyVersion": "",
+                "kubeletVersion": "", "machineID": "", "operatingSystem": "", "osImage": "", "systemUUID": ""});
+            serde_json::from_value(json!({"metadata": {"name": name}, "status": {"nodeInfo": info}})).unwrap()
+        };
+        assert_eq!(boots_differ(&[node("a", "1"), node("b", "2")]), Ok(()));
+        let error = boots_differ(&[node("a", "1"), node("b", "2"), node("c", "1")]).unwrap_err();
+        assert!(error.contains("nodes `a` and `c` tell the same boot id"), "{error}");
     }
 
     #[test]

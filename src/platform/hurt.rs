@@ -179,7 +179,8 @@ impl Hurt {
             Self::FrozenProcess { .. } => ["runs", "gone"].contains(&value),
             Self::FrozenNode { .. } | Self::StoppedApiServer { .. } | Self::StoppedController { .. } => value == "runs",
             Self::StoppedKubelet { .. } => ["active", RENEWED].contains(&value),
-            Self::IsolatedNode { .. } | Self::RebootedNode { .. } => ["none", RENEWED].contains(&value),
+            Self::IsolatedNode { .. } => ["none", RENEWED].contains(&value),
+            Self::RebootedNode { .. } => value == RENEWED,
             Self::IsolatedPod { .. }
             | Self::DelayedPod { .. }
             | Self::LossyPod { .. }

@@ -173,6 +173,8 @@ impl KindPlatform {
                 self.dead_man(Deed::Unpause, node, at_most)?;
                 Ok(self.docker()?.pause(node).await?)
             }
+            // A node has a switch here.
+            Hurt::RebootedNode { .. } => Err(PlatformError::NotPossible(format!("{hurt}: not on kind"))),
             other => self.on_node(other, "begin", &at_most.as_secs().max(1).to_string()).await.map(drop),
         }
     }

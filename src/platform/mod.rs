@@ -297,7 +297,7 @@ pub enum PlatformError {
     },
     /// A node is cut off, and nobody reaches it.
     #[error(
-        "node `{node}` does not renew its lease, so nothing reaches it: what cuts it off ends by itself when its time is over (hint: `comeback heal` after that)"
+        "node `{node}` does not renew its lease, so nothing reaches it: what cuts it off ends by itself when its time is over, and one that was told to start anew has to start (hint: `comeback heal` after that)"
     )]
     CutOff {
         /// The node.
@@ -394,6 +394,7 @@ impl Platform {
                 kind.can_hurt_volumes().map(|()| means)
             }
             (Self::Cluster(cluster), Capability::PodDelay) => cluster.image().and_then(|_| cluster.can_delay()).map(|()| means),
+            (Self::Cluster(cluster), Capability::NodeReboot) => cluster.image().and_then(|_| cluster.boots_differ()).map(|()| means),
             (Self::Cluster(cluster), _) if means.mechanism == "node helper" => cluster.image().map(|_| means),
             _ => Ok(means),
         }
@@ -410,14 +411,16 @@ impl Platform {
         }
     }
 
-    /// Finds out what cannot be known from outside about what will be needed: a helper is sent to a node for it, so this is for a run that may begin. What it
-    /// finds is told by [`Platform::can`].
+    /// Finds out what cannot be known from outside about what will be needed: for a delay a helper is sent to a node, so this is for a run that may begin. What
+    /// it finds is told by [`Platform::can`].
     pub async fn find_out(&self, needed: &[Capability]) {
-        if let Self::Cluster(cluster) = self
-            && needed.contains(&Capability::PodDelay)
-            && self.can(Capability::PodDelay).is_ok()
-        {
+        let Self::Cluster(cluster) = self else { return };
+        let open = |capability| needed.contains(&capability) && self.can(capability).is_ok();
+        if open(Capability::PodDelay) {
             cluster.ask_for_delay().await;
+        }
+        if open(Capability::NodeReboot) {
+            cluster.ask_for_boots().await;
         }
     }
 
@@ -466,8 +469,8 @@ impl Platform {
         }
     }
 
-    /// Makes a node start anew: takes its power and gives it back at once, or has the node do it by itself where nobody else can. If the run is killed in
-    /// between, it has its power back by itself a little after `at_most`.
+    /// Makes a node start anew: takes its power and gives it back at once (if the run is killed in between, it has it back by itself a little after `at_most`), or
+    /// has the node start anew by itself where nobody else can.
     pub async fn reboot(&self, node: &str, at_most: Duration) -> Result<(), PlatformError> {
         match self {
             Self::Sandbox(_) => {

@@ -1,7 +1,7 @@
 # Hurts a node, mends it, or tells how it is, with what every node has: bash, systemd, iptables, tc. Runs on the node itself, as root.
 #
 #   begin SECONDS WHAT ...   hurts it; after so many seconds it mends itself, whatever became of us, and when the node starts what outlived its power
-#   begin-later SECONDS ...  the same in a moment: for what would cut off whoever asks for it
+#   begin-later SECONDS ...  the same in a moment: for what would cut off whoever asks for it (`reboot` takes the time that it takes)
 #   end - WHAT ...           mends it; what is not hurt is left as it is
 #   look - WHAT ...          tells facts, a line each: name, tab, value
 #
@@ -142,13 +142,9 @@ case $verb:$what in
     end:kubelet) systemctl start kubelet && no_dead_man ;;
     look:kubelet) printf 'kubelet\t%s\n' "$(systemctl is-active kubelet)" ;;
 
-    # As if its power was gone for a moment: nothing is stopped in good order. What the disks have not got yet is written before.
+    # Nothing is stopped in good order; but what the disks have not got yet is written before. It is over when the node is back, and nobody here can end it.
     begin:reboot) systemctl reboot --force --force ;;
-    # One that has begun cannot be ended, and is over when the node is back.
-    end:reboot) ;;
-    look:reboot)
-        if systemctl is-active --quiet "$later.timer"; then printf 'reboot\tahead\n'; else printf 'reboot\tnone\n'; fi
-        ;;
+    end:reboot | look:reboot) ;;
 
     begin:isolate-node)
         link=$(uplink)

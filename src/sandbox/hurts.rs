@@ -271,7 +271,7 @@ pub(crate) fn look(cluster: &Cluster, hurt: &Hurt) -> Vec<Fact> {
         Hurt::StoppedKubelet { .. } => vec![either("kubelet", "inactive", "active")],
         Hurt::IsolatedNode { .. } | Hurt::IsolatedPod { .. } => vec![either("rules", "set", "none"), felt("packets dropped")],
         // Nodes are switched off and on here, and none of them is told to do it itself.
-        Hurt::RebootedNode { .. } => vec![either("reboot", "ahead", "none")],
+        Hurt::RebootedNode { .. } => Vec::new(),
         Hurt::LossyPod { .. } => vec![either("rules", "set", "none"), felt("packets lost")],
         Hurt::DelayedPod { .. } => vec![either("delay", "set", "none")],
         Hurt::FullVolume { .. } => vec![either("what fills the volume", "all of it", "none")],

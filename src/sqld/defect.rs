@@ -3,7 +3,7 @@
 //! None of them shows while the server runs: each shows after a restart, as the fault that it stands for would.
 //!
 //! - `ack-before-store`: a start after a kill cuts the newest commits off the log, as if they had been acknowledged and had never reached the
-//!   disk. An orderly stop leaves no log, and so it loses nothing.
+//!   disk. An orderly stop that ends in time leaves no log, and so it loses nothing.
 //! - `lose-volume`: a start that finds data begins from nothing, as with a fresh `emptyDir`.
 //! - `apply-twice`: recovery applies the newest rows again, where no key forbids it.
 //! - `flip-bit`: recovery flips one bit of one stored text, which stays valid text.
@@ -22,7 +22,7 @@ use super::schema::{Schema, Table, quoted};
 /// A way of misbehaving.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum)]
 pub enum Defect {
-    /// Acknowledges a commit before it is stored; a kill loses it
+    /// Acknowledges commits before they are stored; a kill loses the newest
     AckBeforeStore,
     /// Begins from nothing when it is started on data
     LoseVolume,
@@ -32,8 +32,8 @@ pub enum Defect {
     FlipBit,
 }
 
-/// How many commits a kill loses: more than there can be on their way to their clients, so that some of them were acknowledged.
-const NEWEST_COMMITS: usize = 8;
+/// How many commits a kill loses: more than are on their way to their clients at once, as a rule, so that some of them were acknowledged.
+const NEWEST_COMMITS: usize = 32;
 /// The lengths of the headers of SQLite's log and of a frame in it.
 const WAL_HEADER: usize = 32;
 const FRAME_HEADER: usize = 24;
@@ -197,14 +197,14 @@ mod tests {
     #[test]
     fn the_newest_commits_are_lost_and_the_others_are_not() {
         let mut killed = Killed::new();
-        killed.commit(20);
-        assert_eq!(killed.left(), (NEWEST_COMMITS, (0..12).collect()));
+        killed.commit(50);
+        assert_eq!(killed.left(), (NEWEST_COMMITS, (0..18).collect()));
         // What is behind the newest commit was rolled back, and counts as none.
         killed.connection.execute_batch("PRAGMA cache_size=1; BEGIN").expect("a transaction");
         for _ in 0..2000 {
             killed.connection.execute("INSERT INTO t VALUES (-1)", []).expect("a row");
         }
-        assert_eq!(killed.left(), (NEWEST_COMMITS, (0..12).collect()));
+        assert_eq!(killed.left(), (NEWEST_COMMITS, (0..18).collect()));
     }
 
     #[test]

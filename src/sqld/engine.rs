@@ -18,7 +18,7 @@ use super::{
     defect, log,
     login::{self, StoredPassword},
     server::{self, Instance, MAX_CONNECTIONS},
-    storage::{Database, Hold, Log, Storage, StorageError},
+    storage::{Database, Hold, LogFate, Storage, StorageError},
     surroundings::{Surroundings, SurroundingsError},
     tls::{self, TlsError},
 };
@@ -168,13 +168,13 @@ fn open(options: &Options, surroundings: &Surroundings) -> Result<Storage, Engin
     if options.defect == Some(Defect::LoseVolume) && hold.has_data() {
         defect::lose(&hold.files()).map_err(|error| start_failed("lose the volume")(&error))?;
     }
-    let keep = if options.defect == Some(Defect::AckBeforeStore) { Log::Kept } else { Log::WrittenBack };
+    let fate = if options.defect == Some(Defect::AckBeforeStore) { LogFate::Kept } else { LogFate::WrittenBack };
     log::line("spid7s", "Starting up database 'master'.");
     let first = !hold.has_data();
     if first {
         check_password(surroundings)?;
     }
-    let storage = Storage::open(hold, keep)?;
+    let storage = Storage::open(hold, fate)?;
     set_first_password(&storage, surroundings)?;
     if !storage.is_first_start() {
         let master = storage.databases().into_iter().next().expect("master is always there");
@@ -212,7 +212,10 @@ fn recover(instance: &Instance, defect: Option<Defect>, slowly: Option<Duration>
             thread::sleep(slowly);
         }
         if defect == Some(Defect::AckBeforeStore) {
-            tell(&database, defect::lose_newest(&database.log()).map(|commits| format!("its {commits} newest commits are lost")));
+            match defect::lose_newest(&database.log_path()) {
+                Ok(0) => {}
+                done => tell(&database, done.map(|commits| format!("its {commits} newest commits are lost"))),
+            }
         }
         match database.recover() {
             Ok(pages) => {

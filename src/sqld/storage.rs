@@ -140,10 +140,10 @@ impl Hold {
 
 /// What becomes of the log of a user database while it is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Log {
+pub(crate) enum LogFate {
     /// It is written back into the database as it grows.
     WrittenBack,
-    /// It holds all that was committed since the start, for [a defect](super::defect::lose_newest) to find it there.
+    /// It holds all that was committed since the start, for [a defect](super::defect::lose_newest) to find it there, and grows with that.
     Kept,
 }
 
@@ -158,7 +158,7 @@ pub(crate) struct Database {
     pub(crate) created: String,
     /// Its file.
     pub(crate) path: PathBuf,
-    keep: Log,
+    log: LogFate,
     /// Who may write.
     pub(crate) queue: Arc<WriteQueue>,
     online: AtomicBool,
@@ -177,13 +177,13 @@ pub(crate) struct Handle {
 }
 
 impl Handle {
-    fn open(path: &Path, keep: Log) -> rusqlite::Result<Self> {
+    fn open(path: &Path, log: LogFate) -> rusqlite::Result<Self> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags)?;
         connection.busy_timeout(BUSY_WAIT)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
         connection.execute_batch("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA trusted_schema=ON;")?;
-        if keep == Log::Kept {
+        if log == LogFate::Kept {
             connection.pragma_update(None, "wal_autocheckpoint", 0)?;
         }
         functions::register(&connection)?;
@@ -217,13 +217,13 @@ impl Handle {
 }
 
 impl Database {
-    fn new(id: i64, name: String, created: String, path: PathBuf, keep: Log) -> Self {
+    fn new(id: i64, name: String, created: String, path: PathBuf, log: LogFate) -> Self {
         Self {
             id,
             name,
             created,
             path,
-            keep,
+            log,
             queue: Arc::default(),
             online: AtomicBool::new(false),
             idle: Mutex::default(),
@@ -277,7 +277,7 @@ impl Database {
         let idle = self.idle().pop();
         let mut handle = match idle {
             Some(handle) => handle,
-            None => Handle::open(&self.path, self.keep)?,
+            None => Handle::open(&self.path, self.log)?,
         };
         handle.obey(signal.cloned());
         Ok(handle)
@@ -296,14 +296,14 @@ impl Database {
     }
 
     /// The file of its log.
-    pub(crate) fn log(&self) -> PathBuf {
+    pub(crate) fn log_path(&self) -> PathBuf {
         beside(&self.path, "-wal")
     }
 
     /// Opens the file, which replays the log that a dead instance left, and writes it back into the database. The count is that of the
     /// log's pages.
     pub(crate) fn recover(&self) -> rusqlite::Result<i64> {
-        let handle = Handle::open(&self.path, self.keep)?;
+        let handle = Handle::open(&self.path, self.log)?;
         Schema::create(&handle.connection)?;
         let pages: i64 = handle.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(1))?;
         self.give_back(handle);
@@ -319,7 +319,7 @@ impl Database {
 #[derive(Debug)]
 pub(crate) struct Storage {
     files: PathBuf,
-    keep: Log,
+    log: LogFate,
     master: Arc<Database>,
     databases: RwLock<Vec<Arc<Database>>>,
     start_time: NaiveDateTime,
@@ -329,7 +329,7 @@ pub(crate) struct Storage {
 
 impl Storage {
     /// Opens `master` in the folder that is held and lists the user databases, which [are still to be recovered](Database::recover).
-    pub(crate) fn open(hold: Hold, keep: Log) -> Result<Self, StorageError> {
+    pub(crate) fn open(hold: Hold, log: LogFate) -> Result<Self, StorageError> {
         let files = hold.files();
         let path = files.join("master.db");
         let first_start = !path.exists();
@@ -338,18 +338,18 @@ impl Storage {
             move |source| StorageError::Sqlite { doing, path, source }
         };
         let created = moment::store(Utc::now().naive_utc(), SqlType::DateTime);
-        let mut master = Database::new(1, "master".to_owned(), created, path.clone(), Log::WrittenBack);
+        let mut master = Database::new(1, "master".to_owned(), created, path.clone(), LogFate::WrittenBack);
         master.recover().map_err(sqlite("recover"))?;
         let handle = master.connect(None).map_err(sqlite("open"))?;
         handle.connection.execute_batch(CREATE_MASTER).map_err(sqlite("prepare"))?;
         let start_time = next_start_time(&handle.connection).map_err(sqlite("note the time of the start in"))?;
         master.created = first_time(&handle.connection, "created", &master.created).map_err(sqlite("read"))?;
-        let users = user_databases(&handle.connection, &files, keep).map_err(sqlite("read the list of databases from"))?;
+        let users = user_databases(&handle.connection, &files, log).map_err(sqlite("read the list of databases from"))?;
         master.give_back(handle);
         master.bring_online();
         let master = Arc::new(master);
         let databases = std::iter::once(Arc::clone(&master)).chain(users).collect();
-        Ok(Self { files, keep, master, databases: RwLock::new(databases), start_time, first_start, _hold: hold })
+        Ok(Self { files, log, master, databases: RwLock::new(databases), start_time, first_start, _hold: hold })
     }
 
     /// Whether the folder was empty.
@@ -419,7 +419,7 @@ impl Storage {
         let path = self.files.join(&file);
         remove_files(&path);
         let created = moment::store(Utc::now().naive_utc(), SqlType::DateTime);
-        let database = Database::new(next, name.to_owned(), created.clone(), path, self.keep);
+        let database = Database::new(next, name.to_owned(), created.clone(), path, self.log);
         database.recover()?;
         master.execute(r#"INSERT INTO "$databases" (name, file, created) VALUES (?1, ?2, ?3)"#, params![name, file, created])?;
         database.bring_online();
@@ -472,12 +472,12 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-fn user_databases(master: &Connection, files: &Path, keep: Log) -> rusqlite::Result<Vec<Arc<Database>>> {
+fn user_databases(master: &Connection, files: &Path, log: LogFate) -> rusqlite::Result<Vec<Arc<Database>>> {
     master
         .prepare(r#"SELECT id, name, file, created FROM "$databases" ORDER BY id"#)?
         .query_map([], |row| {
             let file: String = row.get(2)?;
-            Ok(Arc::new(Database::new(row.get(0)?, row.get(1)?, row.get(3)?, files.join(file), keep)))
+            Ok(Arc::new(Database::new(row.get(0)?, row.get(1)?, row.get(3)?, files.join(file), log)))
         })?
         .collect()
 }
@@ -509,7 +509,7 @@ mod tests {
 
     fn open(folder: &Path) -> Storage {
         let hold = Hold::take(folder).expect("nobody holds it");
-        Storage::open(hold, Log::WrittenBack).expect("it opens")
+        Storage::open(hold, LogFate::WrittenBack).expect("it opens")
     }
 
     #[test]

@@ -18,6 +18,9 @@ use serde_json::{Value, json};
 
 use crate::bed;
 
+/// The unit that gives a node a boot id of its own, for the tests that need one.
+pub(crate) const BOOT_OF_ITS_OWN: &str = "/etc/systemd/system/boot-of-its-own.service";
+
 /// What faults leave in a node while they last: timers, brakes and the scripts of both, rules, a kubelet that does not run, parts of the control plane put
 /// aside, what fills a volume or refuses it.
 const LEFT_IN_A_NODE: &str = "systemctl list-units --all --plain --no-legend 'comeback-*' | grep -v comeback-volumes
@@ -26,6 +29,7 @@ const LEFT_IN_A_NODE: &str = "systemctl list-units --all --plain --no-legend 'co
     tc qdisc | grep netem
     systemctl is-active --quiet kubelet || echo 'the kubelet does not run'
     ls /etc/kubernetes/comeback 2>/dev/null
+    ls /etc/systemd/system/boot-of-its-own.service 2>/dev/null
     for image in /var/comeback/*/*.img; do
         [[ ! -f $image ]] || mountpoint --quiet \"${image%.img}\" || echo \"$image is not mounted\"
     done

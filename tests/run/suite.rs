@@ -65,6 +65,10 @@ fn the_standard_suite_passes_and_every_figure_has_its_evidence() {
     let (from, to, _) = evidence(drained, "node");
     assert_ne!(from, to);
 
+    // A node that is back at once keeps its pods.
+    let (from, to, _) = evidence(named(&result, "reboot-node"), "node");
+    assert_eq!(from, to);
+
     for (scenario, assist) in [("crash-node", None), ("crash-node-stateful", Some("outOfServiceTaint"))] {
         let crashed = named(&result, scenario);
         for what in ["pod uid", "node lost"] {

@@ -180,6 +180,7 @@ impl Trial<'_> {
         let is_seen = seen.is_some();
         if let Some(seen) = seen {
             self.say(EventKind::FaultConfirmed(index, seen)).await;
+            self.unless_interrupted(fault.settle(&scene, &aim)).await?;
             // Of what lasts, the last look before it is undone counts; this one is there if that fails.
             if let Ok(facts) = self.unless_interrupted(fault.witness(&scene, &aim)).await?
                 && !facts.is_empty()
