@@ -241,7 +241,11 @@ fn boots_differ(nodes: &[Node]) -> Result<(), String> {
     let mut by_boot: BTreeMap<&str, String> = BTreeMap::new();
     for node in nodes {
         let name = node.name_any();
-        let boot = node.status.as_ref().and_then(|status| status.node_info.as_ref()).map_or("", |info| &info.boot_id);
+        // One that tells none is no victim: it says so when it is aimed at.
+        let Some(boot) = node.status.as_ref().and_then(|status| status.node_info.as_ref()).map(|info| &info.boot_id) else { continue };
+        if boot.is_empty() {
+            continue;
+        }
         if let Some(other) = by_boot.insert(boot, name.clone()) {
             return Err(format!(
                 "nodes `{other}` and `{name}` tell the same boot id, as containers of one machine do: that one has started anew could not be seen"
@@ -340,7 +344,7 @@ mod tests {
                 "kubeletVersion": "", "machineID": "", "operatingSystem": "", "osImage": "", "systemUUID": ""});
             serde_json::from_value(json!({"metadata": {"name": name}, "status": {"nodeInfo": info}})).unwrap()
         };
-        assert_eq!(boots_differ(&[node("a", "1"), node("b", "2")]), Ok(()));
+        assert_eq!(boots_differ(&[node("a", "1"), node("b", "2"), node("c", ""), node("d", "")]), Ok(()));
         let error = boots_differ(&[node("a", "1"), node("b", "2"), node("c", "1")]).unwrap_err();
         assert!(error.contains("nodes `a` and `c` tell the same boot id"), "{error}");
     }
