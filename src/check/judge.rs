@@ -348,15 +348,16 @@ fn blind_spots(trial: &TrialHistory) -> Vec<String> {
     }
     let mut spots = Vec::new();
     let called: Vec<&FaultSpec> = trial.called().map(|(spec, _)| spec).collect();
-    let kept = if called.iter().any(|fault| matches!(fault, FaultSpec::RebootNode(_))) {
-        "A reboot loses no page cache: the node writes it out before, or the kernel below it stays up"
-    } else if called.iter().any(|fault| matches!(fault, FaultSpec::CrashNode(_))) {
+    let is_among = |wanted: fn(&FaultSpec) -> bool| called.iter().any(|fault| wanted(fault));
+    let (kept, how_much) = if is_among(|fault| matches!(fault, FaultSpec::RebootNode(_))) {
+        ("Before a reboot the page cache is written out, or the kernel below the node stays up and keeps it", "next to nothing")
+    } else if is_among(|fault| matches!(fault, FaultSpec::CrashNode(_))) {
         // A node that was switched off was a container, or a group of processes, on a machine that stayed up.
-        "The kernel below the node stayed up and kept its page cache"
+        ("The kernel below the node stayed up and kept its page cache", "nothing")
     } else {
-        "The node's kernel stayed up and kept its page cache"
+        ("The node's kernel stayed up and kept its page cache", "nothing")
     };
-    spots.push(format!("{kept}, so this says nothing about power loss or about a flush to the disk that is missing"));
+    spots.push(format!("{kept}, so this says {how_much} about power loss or about a flush to the disk that is missing"));
     for spot in called.iter().filter_map(|fault| cannot_show(fault)).collect::<BTreeSet<_>>() {
         spots.push(spot.to_owned());
     }

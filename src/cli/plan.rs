@@ -14,7 +14,7 @@ use super::{
 use crate::{
     cluster::{chain, watch::Watches},
     fault::{Consent, EFFECT_DEADLINE, Fault as _, Scene, rights},
-    platform::{Place, SandboxPlatform},
+    platform::{Capability, Place, SandboxPlatform},
     run::place::OnCluster,
     scenario::{After, Injection, Scenario},
 };
@@ -100,6 +100,12 @@ async fn of_scenario(scenario: &Scenario, there: Option<&OnCluster>, consent: Co
             let _ = writeln!(text, "     lasts    {}", humantime::format_duration(lasts));
         }
         needed.extend(rights::rights(fault, place));
+        if let Some(there) = there
+            && fault.needs().contains(&Capability::NodeReboot)
+        {
+            // Aiming says why, if it is not known.
+            let _ = there.platform().find_out_boots().await;
+        }
         let possible = fault.needs().iter().find_map(|capability| match there {
             Some(there) => there.platform().can(*capability).err(),
             None => place.can(*capability).err().map(str::to_owned),

@@ -146,6 +146,10 @@ async fn ask(there: &OnCluster, suite: &Suite) -> (String, bool) {
             }
         }
     }
+    // What only a helper could tell is not asked.
+    if let Err(error) = platform.find_out_boots().await {
+        say(Answered::Careful, &format!("whether a reboot could be seen is not known: {}", chain(&error)));
+    }
     for file in &suite.files {
         let why = file.scenario.faults.iter().find_map(|injection| {
             let why = injection.fault.needs().iter().find_map(|capability| platform.can(*capability).err())?;

@@ -75,7 +75,8 @@ use crate::{
     scenario::{FaultSpec, for_every_fault},
 };
 
-/// The longest that is waited for the effect of a fault to be seen after its call returned, unless the recovery itself is given up earlier.
+/// The longest that is waited for the effect of a fault to be seen after its call returned, unless the recovery itself is given up earlier, or a fault says that
+/// its own takes longer.
 pub const EFFECT_DEADLINE: Duration = Duration::from_mins(1);
 
 /// What a fault acts on.
@@ -231,7 +232,7 @@ pub trait Fault {
         }
     }
 
-    /// Waits until the effect is seen in the cluster, and says what was seen; `None`: nothing was, within [`Scene::patience`]. Whether the
+    /// Waits until the effect is seen in the cluster, and says what was seen; `None`: nothing was, in its time. Whether the
     /// fault happened is decided by the evidence, not here. Unless it says otherwise, until what it hits looks different.
     fn confirm(&self, scene: &Scene<'_>, aim: &Aim) -> impl Future<Output = Option<String>> + Send
     where
@@ -240,9 +241,10 @@ pub trait Fault {
         hold::until_hurt(self, scene, aim)
     }
 
-    /// Waits until what it hits can tell what became of it, if that is later than its effect. Unless it says otherwise, not at all.
-    fn settle(&self, _scene: &Scene<'_>, _aim: &Aim) -> impl Future<Output = ()> + Send {
-        std::future::ready(())
+    /// When the recovery is over, waits until what it hits can tell what became of it, if that may be later; whether it is to be looked at again. Unless it says
+    /// otherwise, it is not.
+    fn settle(&self, _scene: &Scene<'_>, _aim: &Aim) -> impl Future<Output = bool> + Send {
+        std::future::ready(false)
     }
 }
 
@@ -280,7 +282,7 @@ macro_rules! call_its_own {
                 }
             }
 
-            async fn settle(&self, scene: &Scene<'_>, aim: &Aim) {
+            async fn settle(&self, scene: &Scene<'_>, aim: &Aim) -> bool {
                 match self {
                     $(Self::$fault(fault) => Box::pin(fault.settle(scene, aim)).await,)*
                 }

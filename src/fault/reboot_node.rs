@@ -38,7 +38,7 @@ impl Fault for RebootNode {
             let what = format!("node `{node}`{}", with_pod(&node, &pod));
             Aim { node: Some(node), undo, ..Aim::at(what, means.mechanism, pod) }
         } else {
-            scene.platform.find_out(&[Capability::NodeReboot]).await;
+            scene.platform.find_out_boots().await?;
             hold::aim_at_node(scene, &self.node, |node| Hurt::RebootedNode { node }).await?
         };
         let boot = scene.platform.boot(victim(&aim)).await?;
@@ -58,7 +58,8 @@ impl Fault for RebootNode {
         Ok(vec![Fact { what: format!("boot of node `{node}`"), value: scene.platform.boot(node).await? }])
     }
 
-    /// A node that starts anew by itself is missed before its kubelet can tell what became of the container.
+    /// A node that starts anew by itself is missed before its kubelet can tell what became of the container: which boot it is is looked at when the recovery is
+    /// over.
     async fn confirm(&self, scene: &Scene<'_>, aim: &Aim) -> Option<String> {
         let node = victim(aim);
         if aim.node != aim.pod.node {
@@ -67,15 +68,16 @@ impl Fault for RebootNode {
         if has_switch(scene) {
             return super::container_ended(scene, &aim.pod).await;
         }
-        let seen = scene.watches.wait_until("the node to be missed, or the end of the container", MISSED_WITHIN, |view| {
+        let within = MISSED_WITHIN.min(scene.lasting);
+        let seen = scene.watches.wait_until("the node to be missed, or the end of the container", within, |view| {
             let missed = view.nodes.get(node).is_none_or(|node| !node.ready);
             ended(view, &aim.pod).or_else(|| missed.then(|| "the node is not ready".to_owned()))
         });
         seen.await.ok()
     }
 
-    async fn settle(&self, scene: &Scene<'_>, aim: &Aim) {
-        another_boot(scene, aim).await;
+    async fn settle(&self, scene: &Scene<'_>, aim: &Aim) -> bool {
+        another_boot(scene, aim).await
     }
 }
 

@@ -18,7 +18,7 @@ use super::{
     signal::{self, Sent, Way},
 };
 use crate::{
-    cluster::{Cluster, chain},
+    cluster::{Cluster, ClusterError, chain},
     event::Fact,
 };
 
@@ -106,13 +106,13 @@ impl ClusterPlatform {
     }
 
     /// Asks whether each node tells a boot of its own: those that are containers of one machine do not.
-    pub(super) async fn ask_for_boots(&self) {
-        let found = match self.cluster.call("list the nodes", self.cluster.all::<Node>().list(&ListParams::default())).await {
-            Ok(nodes) => boots_differ(&nodes.items),
-            Err(error) => Err(format!("whether a boot of a node can be told from another is not known: {}", chain(&error))),
-        };
-        // Whoever asked first has told.
-        let _ = self.boots.set(found);
+    pub(super) async fn ask_for_boots(&self) -> Result<(), ClusterError> {
+        if self.boots.get().is_none() {
+            let nodes = self.cluster.call("list the nodes", self.cluster.all::<Node>().list(&ListParams::default())).await?;
+            // Whoever asked first has told.
+            let _ = self.boots.set(boots_differ(&nodes.items));
+        }
+        Ok(())
     }
 
     /// Our own image.
@@ -219,13 +219,16 @@ impl ClusterPlatform {
         }
     }
 
-    /// Notes what stands in a lease, and since when. What was seen is forgotten when nobody has looked for so long: what has changed since may be old, too.
+    /// Notes what stands in a lease, and since when. What has changed while nobody looked for so long is no sign of life: it may be old, too.
     fn seen(&self, node: &str, renewed: String, forgotten: Duration) -> Seen {
         let mut leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
         let looked = Instant::now();
-        let seen = match leases.get(node).filter(|seen| looked.duration_since(seen.looked) < forgotten) {
+        let seen = match leases.get(node) {
             Some(seen) if seen.renewed == renewed => Seen { looked, ..seen.clone() },
-            before => Seen { renewed, since: looked, looked, changed: before.is_some() },
+            before => {
+                let changed = before.is_some_and(|seen| looked.duration_since(seen.looked) < forgotten);
+                Seen { renewed, since: looked, looked, changed }
+            }
         };
         leases.insert(node.to_owned(), seen.clone());
         seen
@@ -335,6 +338,10 @@ mod tests {
         lives.store(false, Ordering::SeqCst);
         sleep(Duration::from_millis(1100)).await;
         assert_eq!(value(&platform, "w1").await, "not renewed");
+        // What has not changed meanwhile was silent, and needs no time to be seen.
+        sleep(Duration::from_millis(1100)).await;
+        let seen = platform.seen("w1", platform.cluster.heartbeat("w1").await.unwrap().unwrap().renewed, Duration::from_secs(1));
+        assert!(seen.since.elapsed() > Duration::from_secs(2), "{seen:?}");
     }
 
     #[test]

@@ -420,7 +420,16 @@ impl Platform {
             cluster.ask_for_delay().await;
         }
         if open(Capability::NodeReboot) {
-            cluster.ask_for_boots().await;
+            // Whoever aims at a node asks again, and says why it is not known.
+            let _ = self.find_out_boots().await;
+        }
+    }
+
+    /// The same, of whether a node that starts anew could be seen to have done so.
+    pub async fn find_out_boots(&self) -> Result<(), ClusterError> {
+        match self {
+            Self::Cluster(cluster) => cluster.ask_for_boots().await,
+            Self::Sandbox(_) | Self::Kind(_) => Ok(()),
         }
     }
 

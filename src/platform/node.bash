@@ -142,7 +142,7 @@ case $verb:$what in
     end:kubelet) systemctl start kubelet && no_dead_man ;;
     look:kubelet) printf 'kubelet\t%s\n' "$(systemctl is-active kubelet)" ;;
 
-    # Nothing is stopped in good order; but what the disks have not got yet is written before. It is over when the node is back, and nobody here can end it.
+    # Nothing is stopped in good order; but what the disks have not got until then is written before. It is over when the node is back, and nobody here can end it.
     begin:reboot) systemctl reboot --force --force ;;
     end:reboot | look:reboot) ;;
 

@@ -1,6 +1,10 @@
 //! `comeback run` and `comeback heal` on the cluster of `comeback cluster up`, and what goes wrong there beside the faults.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use comeback::scenario::Suite;
 use rstest::rstest;
@@ -16,6 +20,8 @@ const JOURNAL_WITHIN: Duration = Duration::from_mins(1);
 const BEGUN_WITHIN: Duration = Duration::from_secs(30);
 /// How long a kubelet that starts may take to tell the boot of its node.
 const TOLD_WITHIN: Duration = Duration::from_mins(1);
+/// How long a node stays away that nobody but the test starts: longer than whoever heals waits for the dead run.
+const AWAY_FOR: Duration = Duration::from_secs(25);
 /// How long the claim of a database that was scaled to nothing may take to go.
 const GONE_WITHIN: Duration = Duration::from_mins(2);
 /// So many attempts show that the streams run.
@@ -327,7 +333,7 @@ fn with_the_api_alone_what_is_possible_is_proven_and_the_rest_is_skipped() {
 }
 
 /// Workers that start anew as machines do, until this is dropped: each start has a boot id of its own, where containers share that of the kernel below them; and
-/// they have their power back whenever they have ended by themselves, where docker starts such a container only once.
+/// whether they have their power back is up to the test, where docker starts a container that has ended by itself only once.
 struct LikeMachines<'a> {
     there: &'a There,
     workers: Vec<String>,
@@ -336,12 +342,13 @@ struct LikeMachines<'a> {
 }
 
 impl<'a> LikeMachines<'a> {
-    fn set(there: &'a There) -> Self {
+    /// What docker does with one that has ended by itself is `restart`.
+    fn set(there: &'a There, restart: &str) -> Self {
         let workers = there.workers();
         let started = workers.iter().map(|worker| started(worker)).collect();
         let machines = Self { there, workers, started };
         for worker in &machines.workers {
-            There::docker(&["update", "--restart", "on-failure:9", worker]);
+            There::docker(&["update", "--restart", restart, worker]);
             let own = "cat /proc/sys/kernel/random/uuid >/run/boot-of-its-own && \
                        mount --bind /run/boot-of-its-own /proc/sys/kernel/random/boot_id";
             let unit = format!(
@@ -362,6 +369,18 @@ impl<'a> LikeMachines<'a> {
             let told = || self.there.kubectl(&["get", "node", worker, "-o", "jsonpath={.status.nodeInfo.bootID}"]);
             until(&format!("boot {id} of node {worker}"), TOLD_WITHIN, || (told() == id).then_some(()));
         }
+    }
+
+    /// Kills a run that has told the node of the database to start anew, and returns that node when it is away.
+    fn one_that_stays_away(&self) -> String {
+        let mut running = self.there.start_with(&["--api-only"], &[&scenario("killed", "rebootNode: {}", "")]);
+        let resolved = running.wait_for("fault_resolved", |_| true);
+        let node = resolved["event"]["fault_resolved"][1]["pod"]["node"].as_str().expect("the database is on a node").to_owned();
+        running.wait_for("fault_returned", |_| true);
+        running.kill();
+        let runs = || There::docker(&["inspect", "--format", "{{.State.Running}}", &node]);
+        until("the end of the node", BEGUN_WITHIN, || (runs() == "false").then_some(()));
+        node
     }
 
     /// Whether this one has been started since.
@@ -404,7 +423,7 @@ impl Drop for LikeMachines<'_> {
 #[ignore = "needs the cluster of `comeback cluster up`; starts a node of it anew"]
 fn a_node_is_rebooted_with_the_api_alone() {
     let there = There::new();
-    let machines = LikeMachines::set(&there);
+    let machines = LikeMachines::set(&there, "on-failure:9");
     let scenarios = [scenario("anew", "rebootNode: {}", ""), scenario("other", "rebootNode: { node: other }", "")];
     let scenarios: Vec<&str> = scenarios.iter().map(String::as_str).collect();
     let ran = there.start_with(&["--api-only"], &scenarios).wait(RUN_WITHIN).ended_with(0);
@@ -424,23 +443,40 @@ fn a_node_is_rebooted_with_the_api_alone() {
     there.is_whole();
 }
 
-/// A run is killed while its node is away: whoever heals, with docker or without, says that it is done when the node lives, and not before.
-#[rstest]
-#[case::with_the_api_alone(&["--api-only"])]
-#[case::with_docker(&[])]
+/// A run is killed, and its node stays away: whoever heals says that it is done when the node lives, and not before.
+#[test]
 #[ignore = "needs the cluster of `comeback cluster up`; starts a node of it anew"]
-fn a_node_that_starts_anew_is_waited_for(#[case] further: &[&str]) {
+fn a_node_that_starts_anew_is_started_by_whoever_has_docker() {
     let there = There::new();
-    let machines = LikeMachines::set(&there);
-    let mut running = there.start_with(&["--api-only"], &[&scenario("killed", "rebootNode: {}", "")]);
-    let resolved = running.wait_for("fault_resolved", |_| true);
-    let node = resolved["event"]["fault_resolved"][1]["pod"]["node"].as_str().expect("the database is on a node").to_owned();
-    running.wait_for("fault_returned", |_| true);
-    running.kill();
-    until("another start of the node", BEGUN_WITHIN, || machines.has_started_anew(&node).then_some(()));
-    let healed = there.heal_with(further);
+    let machines = LikeMachines::set(&there, "no");
+    let node = machines.one_that_stays_away();
+    let healed = there.heal();
     assert!(healed.contains("mend: reboot of node"), "{healed}");
+    // Docker said that it runs long before its kubelet did.
     assert_eq!(There::try_docker(&["exec", &node, "systemctl", "is-active", "kubelet"]).as_deref(), Some("active"));
+    drop(machines);
+    there.is_whole();
+}
+
+/// The same for one who has nothing but the API, and waits for whoever has the switch.
+#[test]
+#[ignore = "needs the cluster of `comeback cluster up`; starts a node of it anew"]
+fn a_node_that_starts_anew_is_waited_for_with_the_api_alone() {
+    let there = There::new();
+    let machines = LikeMachines::set(&there, "no");
+    let node = machines.one_that_stays_away();
+    let is_back = AtomicBool::new(false);
+    let healed = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(AWAY_FOR);
+            is_back.store(true, Ordering::SeqCst);
+            There::docker(&["start", &node]);
+        });
+        let healed = there.heal_with(&["--api-only"]);
+        assert!(is_back.load(Ordering::SeqCst), "it was done before the node was there: {healed}");
+        healed
+    });
+    assert!(healed.contains("mend: reboot of node"), "{healed}");
     drop(machines);
     there.is_whole();
 }

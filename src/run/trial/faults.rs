@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::{RETRY_PERIOD, Stop, Trial};
 use crate::{
     cluster::{ClusterError, View, chain, watch::Watches},
-    event::{EventKind, Moment, PodFacts, Step, Victim, Witness, WitnessTime},
+    event::{EventKind, Moment, Step, Victim, Witness, WitnessTime},
     fault::{Aim, Fault as _, FaultError, Scene},
     platform::PlatformError,
     run::beside::Followed,
@@ -41,7 +41,27 @@ impl Trial<'_> {
                 None => return Ok(()),
             }
         }
-        self.recovered(&before).await
+        self.recovered(&before).await?;
+        self.settle(watches, &before).await
+    }
+
+    /// Looks once more at what could not tell earlier what became of it.
+    async fn settle(&self, watches: &Watches, injected: &[Injected]) -> Result<(), Stop> {
+        let stop = self.shutdown.clone();
+        for Injected { index, aim, .. } in injected {
+            let fault = &self.plan.scenario.faults[*index].fault;
+            let scene = Scene { lasting: self.undone_within(fault), ..self.scene(watches, &stop) };
+            if self.unless_stopped(fault.settle(&scene, aim)).await?
+                && let Ok(facts) = self.unless_stopped(fault.witness(&scene, aim)).await?
+            {
+                self.say(EventKind::Witnessed(*index, Witness { at: WitnessTime::During, facts })).await;
+            }
+        }
+        Ok(())
+    }
+
+    fn undone_within(&self, fault: &FaultSpec) -> Duration {
+        fault.undone_within(self.platform.name(), &self.plan.settings, &self.plan.scenario.faults)
     }
 
     /// Waits until a fault is to come. `Err`: its time did not come, and why.
@@ -107,9 +127,7 @@ impl Trial<'_> {
     ) -> Result<Option<Injected>, Stop> {
         let (stop, fault) = (self.shutdown.clone(), &injection.fault);
         let lasting = fault.lasting(self.platform.name(), self.plan.settings.lasting);
-        let scene = self.scene(watches, &stop);
-        let undone_within = fault.undone_within(self.platform.name(), &self.plan.settings, &self.plan.scenario.faults);
-        let scene = Scene { lasting: undone_within, ..scene };
+        let scene = Scene { lasting: self.undone_within(fault), ..self.scene(watches, &stop) };
         // One that comes before the database is back may have to wait until there is something to hit.
         let patience = if injection.after.is_some() || injection.during.is_some() { AIM_DEADLINE } else { Duration::ZERO };
         let aim = match self.unless_interrupted(aim(fault, &scene, patience)).await? {
@@ -176,11 +194,10 @@ impl Trial<'_> {
                 return Ok(None);
             }
         }
-        let seen = self.unless_interrupted(fault.confirm(&scene, &aim)).await?;
+        let seen = self.unless_stopped(fault.confirm(&scene, &aim)).await?;
         let is_seen = seen.is_some();
         if let Some(seen) = seen {
             self.say(EventKind::FaultConfirmed(index, seen)).await;
-            self.unless_interrupted(fault.settle(&scene, &aim)).await?;
             // Of what lasts, the last look before it is undone counts; this one is there if that fails.
             if let Ok(facts) = self.unless_interrupted(fault.witness(&scene, &aim)).await?
                 && !facts.is_empty()
@@ -190,10 +207,10 @@ impl Trial<'_> {
             }
         }
         Ok(Some(Injected {
+            index,
             name: fault.name(),
             toll: fault.toll(),
-            pod: aim.pod,
-            node: aim.node,
+            aim,
             called,
             called_at,
             seen: is_seen,
@@ -221,12 +238,12 @@ impl Trial<'_> {
 
 /// A fault that was injected, for those that come after it.
 pub(super) struct Injected {
+    /// Its place in the scenario.
+    index: usize,
     name: &'static str,
     toll: Toll,
-    /// The database's pod when it was.
-    pod: PodFacts,
-    /// The node that it hits, for a fault of a node.
-    node: Option<String>,
+    /// What it was aimed at.
+    aim: Aim,
     called: Instant,
     /// The same, as the record has it.
     called_at: Moment,
@@ -239,16 +256,16 @@ pub(super) struct Injected {
 
 /// Whether what a cue means is to be seen since that fault.
 fn is_so(cue: Cue, view: &View, last: &Injected) -> bool {
-    let pod = view.pods.get(&last.pod.uid);
+    let pod = view.pods.get(&last.aim.pod.uid);
     match cue {
         Cue::Recovering => view.pods.values().any(|now| {
-            let another = now.uid != last.pod.uid || now.container_id != last.pod.container_id;
+            let another = now.uid != last.aim.pod.uid || now.container_id != last.aim.pod.container_id;
             another && now.running && !now.ready && !now.terminating
         }),
-        Cue::PodDeleted => pod.map_or_else(|| view.gone.contains(&last.pod.uid), |pod| pod.terminating),
-        Cue::PodGone => view.gone.contains(&last.pod.uid),
+        Cue::PodDeleted => pod.map_or_else(|| view.gone.contains(&last.aim.pod.uid), |pod| pod.terminating),
+        Cue::PodGone => view.gone.contains(&last.aim.pod.uid),
         Cue::NodeNotReady => {
-            let node = last.node.as_ref().or(last.pod.node.as_ref());
+            let node = last.aim.node.as_ref().or(last.aim.pod.node.as_ref());
             node.is_some_and(|node| view.nodes.get(node).is_none_or(|node| !node.ready))
         }
     }
