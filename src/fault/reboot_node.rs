@@ -77,7 +77,8 @@ impl Fault for RebootNode {
     }
 
     async fn settle(&self, scene: &Scene<'_>, aim: &Aim) -> bool {
-        another_boot(scene, aim).await
+        // Where there is a switch, the boot was another one at once.
+        !has_switch(scene) && another_boot(scene, aim).await
     }
 }
 

@@ -48,7 +48,8 @@ impl Trial<'_> {
     /// Looks once more at what could not tell earlier what became of it.
     async fn settle(&self, watches: &Watches, injected: &[Injected]) -> Result<(), Stop> {
         let stop = self.shutdown.clone();
-        for Injected { index, aim, .. } in injected {
+        // What was not seen to have an effect does not get that of a later fault.
+        for Injected { index, aim, .. } in injected.iter().filter(|one| one.seen) {
             let fault = &self.plan.scenario.faults[*index].fault;
             let scene = Scene { lasting: self.undone_within(fault), ..self.scene(watches, &stop) };
             if self.unless_stopped(fault.settle(&scene, aim)).await?
