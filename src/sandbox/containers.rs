@@ -9,6 +9,7 @@ use std::{
 };
 
 use serde_json::Value;
+use tokio::sync::{RwLock, RwLockReadGuard};
 
 use super::{kubelet::Mounts, object::Look, process::Process, store::Key};
 
@@ -35,16 +36,30 @@ pub(crate) struct Contained {
 
 /// All of them, in the order of their starts.
 #[derive(Debug, Default)]
-pub(crate) struct Containers(Mutex<Vec<Contained>>);
+pub(crate) struct Containers {
+    known: Mutex<Vec<Contained>>,
+    /// Is held by whoever starts a command, until it is known here: else one that dies with its node could be missed.
+    starting: RwLock<()>,
+}
 
 impl Containers {
     fn lock(&self) -> MutexGuard<'_, Vec<Contained>> {
-        self.0.lock().expect("no holder of this lock panics")
+        self.known.lock().expect("no holder of this lock panics")
     }
 
     /// Takes note of a process that was started.
     pub(crate) fn add(&self, contained: Contained) {
         self.lock().push(contained);
+    }
+
+    /// Until this is dropped, nobody can be sure that everything that runs is known.
+    pub(crate) async fn starting(&self) -> RwLockReadGuard<'_, ()> {
+        self.starting.read().await
+    }
+
+    /// Returns when everything is known that was being started.
+    pub(crate) async fn all_known(&self) {
+        drop(self.starting.write().await);
     }
 
     /// Forgets a process.

@@ -114,6 +114,11 @@ impl Power {
         self.lock().get(node).map(|switch| switch.actual.borrow().state)
     }
 
+    /// How the switch of a node is set, whether or not that is in force yet; `None` if there is no such machine.
+    pub(crate) fn wanted(&self, node: &str) -> Option<State> {
+        self.lock().get(node).map(|switch| switch.wanted.borrow().state)
+    }
+
     /// Sets a switch; `None` if there is no such machine. Setting it as it is changes nothing.
     pub(crate) fn set(&self, node: &str, state: State) -> Option<Set> {
         let nodes = self.lock();

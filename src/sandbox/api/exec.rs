@@ -32,6 +32,7 @@ use super::{
         Cluster,
         containers::Contained,
         kubelet,
+        power::State,
         process::{Exit, Process},
         refusal::Refusal,
         store::Key,
@@ -264,6 +265,10 @@ async fn start(cluster: &Cluster, contained: &Contained, wanted: &Wanted) -> Res
         stderr = Some(pipe::Receiver::from_owned_fd(ours.into()).map_err(failed)?);
     }
     let spawner = cluster.spawner().ok_or("the sandbox is stopping")?;
+    let _starting = cluster.containers.starting().await;
+    if cluster.power.wanted(&contained.node) == Some(State::Off) {
+        return Err(format!("node `{}` has no power", contained.node));
+    }
     let process = spawner.spawn(command, None).await.map_err(failed)?;
     cluster.containers.add(Contained { process: process.clone(), is_container: false, ..contained.clone() });
     Ok(Running { process, stdin, stdout, stderr })

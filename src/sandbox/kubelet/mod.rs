@@ -118,6 +118,8 @@ pub(super) async fn run(cluster: Arc<Cluster>, node: String, number: u8) {
 
 /// Kills whatever runs on a node, and returns when it is dead.
 async fn kill_everything(cluster: &Cluster, node: &str) {
+    // A command that is about to start is known in a moment, and none starts after it: the switch is set.
+    cluster.containers.all_known().await;
     let doomed = cluster.containers.on_node(node);
     let killed = doomed.clone();
     // Reading all of `/proc` takes its time, and all of them are to go at once.
