@@ -66,8 +66,8 @@ fn the_standard_suite_passes_and_every_figure_has_its_evidence() {
     assert_ne!(from, to);
 
     // A node that is back at once keeps its pods.
-    let (from, to, _) = evidence(named(&result, "reboot-node"), "node");
-    assert_eq!(from, to);
+    let (before, after, _) = evidence(named(&result, "reboot-node"), "node");
+    assert_eq!(before, after);
 
     for (scenario, assist) in [("crash-node", None), ("crash-node-stateful", Some("outOfServiceTaint"))] {
         let crashed = named(&result, scenario);
