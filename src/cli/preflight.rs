@@ -15,6 +15,7 @@ use crate::{
     deploy,
     event::Answer,
     fault::{Fault as _, rights},
+    platform::Capability,
     run::place::OnCluster,
     scenario::Suite,
     workload::{DELAYED, Server, Tables},
@@ -147,7 +148,10 @@ async fn ask(there: &OnCluster, suite: &Suite) -> (String, bool) {
         }
     }
     // What only a helper could tell is not asked.
-    if let Err(error) = platform.find_out_boots().await {
+    let mut faults = suite.files.iter().flat_map(|file| &file.scenario.faults);
+    if faults.any(|injection| injection.fault.needs().contains(&Capability::NodeReboot))
+        && let Err(error) = platform.find_out_boots().await
+    {
         say(Answered::Careful, &format!("whether a reboot could be seen is not known: {}", chain(&error)));
     }
     for file in &suite.files {

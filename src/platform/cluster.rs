@@ -203,8 +203,8 @@ impl ClusterPlatform {
         self.helper().map_err(PlatformError::NotPossible)?.order(node, NodeScript::Hurt, &words).await
     }
 
-    /// Whether a node is heard, which is all that can be seen of one that is cut off: by our own clock, from what stands in its lease. A look after which nobody
-    /// looked for a while lasts until that is known.
+    /// Whether a node is heard, which is all that can be seen of one that is cut off: by our own clock, from what stands in its lease. A look before
+    /// which nobody looked for a while lasts until that is known.
     async fn sign_of_life(&self, node: &str) -> Result<&'static str, PlatformError> {
         loop {
             let Some(heartbeat) = self.cluster.heartbeat(node).await? else { return Ok("no lease") };
